@@ -1,0 +1,59 @@
+# Every target sets up what it needs by itself; a fresh clone needs Python 3.11 or newer, make and a C library.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: demo serve test test-unit test-crash lint types check bench requirements clean
+
+demo: $(VENV)/.runtime ## The whole story on real data, in about a minute
+	$(BIN)/stillframe demo
+
+serve: $(VENV)/.runtime ## The service in the foreground
+	$(BIN)/stillframe serve
+
+test: $(VENV)/.dev ## All tests but the long recorded runs
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not crash"
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m crash
+
+test-unit: $(VENV)/.dev ## Only what needs no processes
+	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/contract
+
+test-crash: $(VENV)/.dev ## The whole crash matrix
+	STILLFRAME_CRASH_POINTS=all $(BIN)/python -m pytest -n $(JOBS) -m crash --timeout 3600
+
+lint: $(VENV)/.dev ## Style, layers
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## Static types
+	$(BIN)/mypy
+
+check: lint types test ## Everything CI runs
+
+bench: $(VENV)/.dev ## Ours against the peers, in one run
+	$(BIN)/python -m bench
+
+requirements: $(VENV)/.dev ## Pin anew (needs a package index)
+	cd requirements && for name in dev runtime; do ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --strip-extras --no-header \
+		--output-file $$name.txt $$name.in; done
+
+clean: ## Remove everything that was set up
+	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
+	@test -e $(VENV)/.dev || $(PIP) install --no-deps --require-hashes -r requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.runtime

@@ -1,0 +1,47 @@
+"""The root key of the first start, and the look-up behind the signature check."""
+
+from stillframe.app.composition import Parts
+from stillframe.aws.sigv4 import Credential
+from stillframe.domain.identifiers import AWS_OWNED_KMS_KEY, parse_account_id
+from stillframe.kms import Secret
+from stillframe.service.access_keys import AccessKeys, IssuedKey
+
+
+class StoredCredentials:
+    """Access keys from the catalog."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._keys = access_keys(parts)
+
+    def find(self, access_key_id: str) -> Credential | None:
+        """The key of that id."""
+        found = self._keys.find(access_key_id)
+        if found is None:
+            return None
+        key, secret = found
+        return Credential(account=key.account, arn=key.caller_arn, secret=secret)
+
+
+def access_keys(parts: Parts) -> AccessKeys:
+    """The keys of this service."""
+    return AccessKeys(parts.catalog, parts.keys, parts.clock)
+
+
+def ensure_root_key(parts: Parts) -> IssuedKey:
+    """The first root key, made at the first start from the settings, else generated."""
+    parts.keys.ensure_key(AWS_OWNED_KMS_KEY)
+    keys, settings = access_keys(parts), parts.settings
+    with parts.catalog.transaction() as transaction:
+        roots = transaction.access_keys.list(is_root=True, order_by="created_at")
+    if roots:
+        found = keys.find(roots[0].access_key_id)
+        assert found is not None
+        return IssuedKey(key=found[0], secret=found[1])
+    chosen = settings.secret_access_key
+    return keys.issue(
+        account=parse_account_id(settings.account_id),
+        user_name="root",
+        is_root=True,
+        access_key_id=settings.access_key_id,
+        secret=Secret(chosen.get_secret_value()) if chosen is not None else None,
+    )

@@ -1,0 +1,117 @@
+"""The worker process: carries out operations, watches the servers, sweeps.
+
+It belongs to one service process and ends with it: a pipe from there reaches its end when that process is gone,
+however it went. Work that is cut off by this is found again at the next start.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+import structlog
+
+from stillframe.app.composition import (
+    Parts,
+    build_parts,
+    build_retention,
+    build_runner,
+    build_supervisor,
+    catalog_conninfo,
+)
+from stillframe.app.lock import held_lock
+from stillframe.catalog import JobWorker, PeriodicTask, recover
+from stillframe.config import Settings
+from stillframe.service.jobs.runner import Runner
+from stillframe.telemetry.logging import configure_logging
+
+log = structlog.get_logger(__name__)
+
+WATCH_SECONDS = 2.0
+GRACE_SECONDS = 20.0
+_HANDOVER_SECONDS = 30.0
+"""How long the worker of a killed service may take to notice and let go."""
+
+
+def main() -> int:
+    """The worker process: settings come as the first line of standard input."""
+    parent = ParentPipe()
+    settings = Settings.model_validate_json(parent.first_line())
+    configure_logging(settings.log_level, json=settings.log_json)
+    parts = build_parts(settings)
+    with held_lock(
+        settings.paths.run / "worker.lock",
+        patience=_HANDOVER_SECONDS,
+        message=f"Another worker still runs on {settings.paths.root}",
+    ):
+        parent.await_catalog()
+        return _work(parts)
+
+
+class ParentPipe:
+    """What the service says through our standard input: its settings, that the catalog is ready, and its end."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+
+    def first_line(self) -> bytes:
+        """The settings as JSON; from then on the end of the pipe ends this process."""
+        line = b""
+        while not line.endswith(b"\n"):
+            line += _read_or_end()
+        threading.Thread(target=self._follow, name="parent", daemon=True).start()
+        return line
+
+    def await_catalog(self) -> None:
+        """Return when the catalog is there and migrated."""
+        self._ready.wait()
+
+    def _follow(self) -> None:
+        while _read_or_end():
+            self._ready.set()
+
+
+def _read_or_end() -> bytes:
+    """One byte of standard input, without Python's buffers, which a daemon thread must not hold at exit."""
+    byte = os.read(0, 1)
+    if not byte:
+        os._exit(3)
+    return byte
+
+
+def _work(parts: Parts) -> int:
+    conninfo = catalog_conninfo(parts.catalog_cluster)
+    runner, supervisor, retention = build_runner(parts), build_supervisor(parts), build_retention(parts)
+    requeued = recover(conninfo)
+    supervisor.reconcile()
+    log.info("worker_started", pid=os.getpid(), requeued=requeued)
+    worker = JobWorker(
+        conninfo,
+        run=runner.run,
+        concurrency=parts.settings.jobs,
+        periodic=(
+            PeriodicTask(name="watch", every_seconds=WATCH_SECONDS, action=supervisor.watch),
+            PeriodicTask(name="sweep", every_seconds=parts.settings.sweep_seconds, action=retention.sweep),
+        ),
+    )
+    _stop_on_signal(worker, runner)
+    worker.run_until_stopped()
+    log.info("worker_stopped")
+    return 0
+
+
+def _stop_on_signal(worker: JobWorker, runner: Runner) -> None:
+    def stop() -> None:
+        runner.stop()
+        worker.stop(GRACE_SECONDS)
+
+    def on_signal(_number: int, _frame: object) -> None:
+        # In a thread: a signal handler interrupts whatever the main thread holds.
+        threading.Thread(target=stop, name="stop", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Copying a running cluster into the repository, and bringing it back."""

@@ -1,0 +1,182 @@
+"""Taking a snapshot of a running cluster: read everything, made whole by its WAL (rules 1-7, 22-30)."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+
+from stillframe.backup.changes import ChangeSet, Everything
+from stillframe.backup.facts import Outcome, gather_facts
+from stillframe.backup.parallel import Unit, run_parallel
+from stillframe.backup.progress import Progress
+from stillframe.backup.reading import CHUNK, CopyContext, open_to_read, read_at, write_small
+from stillframe.backup.relations import relation_units
+from stillframe.backup.wal import copy_history, copy_wal
+from stillframe.domain.cancel import CancelToken
+from stillframe.domain.clock import Clock, SystemClock
+from stillframe.domain.identifiers import LineageId
+from stillframe.errors import SourceDataCorrupt, Unsupported
+from stillframe.postgres.backup_session import BackupSession, BackupStart, backup_session
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.control import (
+    CONTROL_FILE,
+    ControlFile,
+    parse_control_file,
+    poisoned,
+    read_control_bytes,
+)
+from stillframe.postgres.files import ListedFile, Listing, list_data_directory
+from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.postgres.pages import PAGE_SIZE
+from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument, SnapshotWriter
+
+_DEFAULT_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureRequest:
+    """What a capture is to be. `deadline` bounds the wait for the first checkpoint, in seconds.
+
+    `ancestry` is where the source's incarnation came from, oldest first.
+    """
+
+    lineage_id: LineageId
+    attributes: SnapshotAttributes
+    ancestry: Sequence[AncestryEntry] = ()
+    changes: ChangeSet = field(default_factory=Everything)
+    threads: int = _DEFAULT_THREADS
+    label: str = "stillframe"
+    deadline: float = 3600
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def capture(
+    source: Cluster,
+    writer: SnapshotWriter,
+    request: CaptureRequest,
+    *,
+    progress: Progress,
+    cancel: CancelToken,
+) -> SnapshotDocument:
+    """Take a snapshot of a running cluster, exact at the LSN where the copy ends; it is committed on return.
+
+    Raises ServerUnavailable when the server goes away, SourceDataCorrupt when files cannot be read or WAL is
+    missing, Unsupported for what a snapshot cannot hold, Cancelled, and what the writer raises: then nothing
+    was committed, and the writer is to be aborted. Damaged pages are no error: they are in the document's
+    `damage`, with names.
+    """
+    started_at = request.clock.now()
+    progress.begin("checkpoint")
+    with backup_session(source, label=request.label, cancel=cancel, deadline=request.deadline) as backup:
+        context = _context(source, writer, request, backup.start, progress=progress, cancel=cancel)
+        progress.begin("listing")
+        listing = list_data_directory(source.data_directory)
+        _announce(listing, progress)
+        _add_directories(listing, writer)
+        progress.begin("copying")
+        _copy_files(context, listing, backup, threads=request.threads)
+        progress.begin("finishing")
+        control = _copy_control_file(source, writer, start=backup.start)
+        stop = backup.stop()
+        progress.begin("wal")
+        wal_bytes = copy_wal(context, control, start=backup.start, stop=stop)
+        history = copy_history(context, timeline=backup.start.timeline)
+    facts = gather_facts(
+        source,
+        request,
+        context,
+        Outcome(
+            started_at=started_at,
+            control=control,
+            start=backup.start,
+            stop=stop,
+            wal_bytes=wal_bytes,
+            history=history,
+        ),
+    )
+    progress.begin("committing")
+    cancel.raise_if_cancelled()
+    return writer.commit(facts)
+
+
+def _context(
+    source: Cluster,
+    writer: SnapshotWriter,
+    request: CaptureRequest,
+    start: BackupStart,
+    *,
+    progress: Progress,
+    cancel: CancelToken,
+) -> CopyContext:
+    control = parse_control_file(read_control_bytes(source.data_directory))
+    if control.block_size != PAGE_SIZE or control.wal_block_size != PAGE_SIZE:
+        raise Unsupported(
+            f"The cluster has pages of {control.block_size} bytes; only {PAGE_SIZE} are supported"
+        )
+    return CopyContext(
+        root=source.data_directory,
+        writer=writer,
+        changes=request.changes,
+        start_lsn=start.lsn,
+        segment_blocks=control.relation_segment_blocks,
+        verify_pages=control.data_checksum_version != 0,
+        progress=progress,
+        cancel=cancel,
+    )
+
+
+def _announce(listing: Listing, progress: Progress) -> None:
+    whole_pages = sum(
+        file.size - file.size % PAGE_SIZE for file in listing.files if file.relation is not None
+    )
+    progress.expect(whole_pages + sum(file.size for file in listing.files if file.relation is None))
+
+
+def _add_directories(listing: Listing, writer: SnapshotWriter) -> None:
+    for directory in listing.directories:
+        writer.add_directory(directory.path, mode=directory.mode)
+
+
+def _copy_files(context: CopyContext, listing: Listing, backup: BackupSession, *, threads: int) -> None:
+    relations = (file for file in listing.files if file.relation is not None)
+    others = (file for file in listing.files if file.relation is None)
+    units = chain(_file_units(context, others), relation_units(context, relations))
+    # A broken session would make the copy worthless: better to learn of it now than after the last gigabyte.
+    run_parallel(units, threads=threads, cancel=context.cancel, heartbeat=backup.check)
+
+
+def _file_units(context: CopyContext, files: Iterator[ListedFile]) -> Iterator[Unit]:
+    return (partial(_copy_file, context, file) for file in files)
+
+
+def _copy_file(context: CopyContext, file: ListedFile) -> None:
+    """Copy a file that has no pages, up to the length it has when it is opened."""
+    descriptor = open_to_read(context.root / file.path)
+    if descriptor is None:
+        context.findings.add_vanished(file.path)
+        return
+    try:
+        with translating_os_errors(f"reading {file.path}"):
+            size = os.fstat(descriptor).st_size
+        target = context.writer.file(file.path, mode=file.mode)
+        for offset in range(0, size, CHUNK):
+            context.cancel.raise_if_cancelled()
+            target.write(read_at(descriptor, min(CHUNK, size - offset), offset=offset, path=file.path))
+        target.close()
+    finally:
+        os.close(descriptor)
+    context.findings.add_read(size)
+    context.progress.advance(file.size)
+
+
+def _copy_control_file(source: Cluster, writer: SnapshotWriter, *, start: BackupStart) -> ControlFile:
+    """Store pg_control after all other files, checked, and of no use without the backup label (29, 38)."""
+    content = read_control_bytes(source.data_directory)
+    control = parse_control_file(content)
+    if control.timeline != start.timeline:
+        raise SourceDataCorrupt(
+            f"The server changed from timeline {start.timeline} to {control.timeline} while it was copied",
+        )
+    write_small(writer, CONTROL_FILE, poisoned(content))
+    return control

@@ -1,0 +1,109 @@
+"""What a finished capture knows about its source, as the snapshot's document wants it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from stillframe.backup.changes import ChangeSet
+from stillframe.backup.damage import damage_sentences
+from stillframe.backup.reading import CopyContext
+from stillframe.domain.clock import Clock
+from stillframe.domain.identifiers import LineageId
+from stillframe.postgres.backup_session import BackupStart, BackupStop, parse_backup_label
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.connection import Session, connect
+from stillframe.postgres.control import ControlFile
+from stillframe.postgres.roles import list_databases, list_roles
+from stillframe.repository import (
+    AncestryEntry,
+    CaptureMode,
+    DatabaseFacts,
+    PostgresIdentity,
+    RoleFacts,
+    SnapshotAttributes,
+    SnapshotFacts,
+)
+
+
+class Requested(Protocol):
+    """The part of a capture's request that goes into its document."""
+
+    @property
+    def lineage_id(self) -> LineageId: ...
+    @property
+    def attributes(self) -> SnapshotAttributes: ...
+    @property
+    def ancestry(self) -> Sequence[AncestryEntry]: ...
+    @property
+    def changes(self) -> ChangeSet: ...
+    @property
+    def clock(self) -> Clock: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where the copy began and ended. `wal_bytes` is the WAL it needs, `history` its timeline's history file."""
+
+    started_at: datetime
+    control: ControlFile
+    start: BackupStart
+    stop: BackupStop
+    wal_bytes: int
+    history: str
+
+
+def gather_facts(
+    source: Cluster, request: Requested, context: CopyContext, outcome: Outcome
+) -> SnapshotFacts:
+    """Everything the snapshot's document says beside its content. Raises ServerUnavailable."""
+    with connect(source) as session:
+        databases = list_databases(session)
+        roles = [
+            RoleFacts(name=role.name, can_login=role.login, is_superuser=False)
+            for role in list_roles(session)
+        ]
+        identity = _identity(session, outcome.control)
+    finished_at = request.clock.now()
+    reason = request.changes.full_reason
+    return SnapshotFacts(
+        lineage_id=request.lineage_id,
+        ancestry=list(request.ancestry),
+        timeline=outcome.start.timeline,
+        timeline_history=outcome.history,
+        start_lsn=outcome.start.lsn,
+        stop_lsn=outcome.stop.lsn,
+        checkpoint_lsn=parse_backup_label(outcome.stop.backup_label).checkpoint_lsn,
+        backup_label=outcome.stop.backup_label,
+        tablespace_map=outcome.stop.tablespace_map,
+        postgres=identity,
+        mode=CaptureMode.INCREMENTAL if reason is None else CaptureMode.FULL,
+        full_reason=reason,
+        started_at=outcome.started_at,
+        finished_at=finished_at,
+        databases=[DatabaseFacts(name=found.name, oid=found.oid, size=found.size) for found in databases],
+        roles=roles,
+        attributes=request.attributes,
+        bytes_read=context.findings.bytes_read,
+        wal_bytes=outcome.wal_bytes,
+        duration_seconds=max((finished_at - outcome.started_at).total_seconds(), 0.0),
+        damage=list(damage_sentences(source, context.findings, databases=databases)),
+    )
+
+
+def _identity(session: Session, control: ControlFile) -> PostgresIdentity:
+    version, number, build = session.row(
+        "SELECT current_setting('server_version'), current_setting('server_version_num')::int, version()",
+    )
+    return PostgresIdentity(
+        server_version=version,
+        server_version_num=number,
+        build=build,
+        system_identifier=control.system_identifier,
+        catalog_version=control.catalog_version,
+        control_version=control.control_version,
+        data_checksum_version=control.data_checksum_version,
+        block_size=control.block_size,
+        wal_segment_size=control.wal_segment_size,
+        relation_segment_size=control.relation_segment_blocks * control.block_size,
+    )

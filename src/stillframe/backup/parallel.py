@@ -1,0 +1,66 @@
+"""Running many small pieces of work on a few threads, until they are done, one fails, or somebody cancels."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+
+from stillframe.domain.cancel import CancelToken
+
+Unit = Callable[[], None]
+_HEARTBEAT_SECONDS = 1.0
+
+
+def run_parallel(
+    units: Iterator[Unit],
+    *,
+    threads: int,
+    cancel: CancelToken,
+    heartbeat: Callable[[], None] = lambda: None,
+) -> None:
+    """Run every unit once; `heartbeat` is called about once a second meanwhile, by the calling thread.
+
+    Units are taken when a thread is free, so that their number costs no memory. Raises the first error of a
+    unit or of the heartbeat, or Cancelled, when every thread has come to its end.
+    """
+    source = _Shared(units)
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="backup") as pool:
+        running = [pool.submit(_work, source, cancel) for _ in range(threads)]
+        try:
+            _watch(running, heartbeat)
+        finally:
+            source.close()
+    for future in running:
+        future.result()
+
+
+def _watch(running: "list[Future[None]]", heartbeat: Callable[[], None]) -> None:
+    pending = set(running)
+    while pending:
+        done, pending = wait(pending, timeout=_HEARTBEAT_SECONDS, return_when=FIRST_EXCEPTION)
+        if any(future.exception() is not None for future in done):
+            return
+        if pending:
+            heartbeat()
+
+
+def _work(source: "_Shared", cancel: CancelToken) -> None:
+    while (unit := source.take()) is not None:
+        cancel.raise_if_cancelled()
+        unit()
+
+
+class _Shared:
+    """An iterator that several threads take from, until somebody closes it."""
+
+    def __init__(self, units: Iterator[Unit]) -> None:
+        self._units = units
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def take(self) -> Unit | None:
+        with self._lock:
+            return None if self._closed else next(self._units, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True

@@ -1,0 +1,117 @@
+"""What the threads of a capture share, and how they read the files of a running cluster."""
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stillframe.backup.changes import ChangeSet
+from stillframe.backup.progress import Progress
+from stillframe.domain.cancel import CancelToken
+from stillframe.domain.lsn import Lsn
+from stillframe.errors import SourceDataCorrupt
+from stillframe.postgres.files import Fork, RelationFile
+from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.repository import SnapshotWriter
+
+CHUNK = 1024 * 1024
+_MOST_DAMAGE_KEPT = 1000
+_PRIVATE_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedPage:
+    """A page of the source that is wrong and stays wrong. `block` counts from the beginning of this file."""
+
+    path: str
+    relation: RelationFile
+    block: int
+
+    @property
+    def harmless(self) -> bool:
+        """Maps of free space and visibility are rebuilt by their readers, which zero a bad page (rule 25)."""
+        return self.relation.fork in {Fork.FREE_SPACE, Fork.VISIBILITY}
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """What the threads noticed while they read. `damaged_count` counts also what is not listed any more."""
+
+    damaged: list[DamagedPage] = field(default_factory=list)
+    damaged_count: int = 0
+    vanished: list[str] = field(default_factory=list)
+    bytes_read: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_damage(self, page: DamagedPage) -> None:
+        """Note a damaged page; the first thousand are kept."""
+        with self._lock:
+            self.damaged_count += 1
+            if len(self.damaged) < _MOST_DAMAGE_KEPT:
+                self.damaged.append(page)
+
+    def add_vanished(self, path: str) -> None:
+        """Note a file that was dropped between the listing and its turn (rule 27)."""
+        with self._lock:
+            self.vanished.append(path)
+
+    def add_read(self, size: int) -> None:
+        """Note that so many bytes of the source were read."""
+        with self._lock:
+            self.bytes_read += size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyContext:
+    """What every piece of the copy needs. `verify_pages` is false for clusters without checksums."""
+
+    root: Path
+    writer: SnapshotWriter
+    changes: ChangeSet
+    start_lsn: Lsn
+    segment_blocks: int
+    verify_pages: bool
+    progress: Progress
+    cancel: CancelToken
+    findings: Findings = field(default_factory=Findings)
+    checking: threading.Lock = field(default_factory=threading.Lock)
+    """Held while pages are checked: two threads in numpy's many small calls slow each other down threefold."""
+
+
+def read_into(descriptor: int, buffer: memoryview, *, offset: int, path: str) -> int:
+    """Read into the whole buffer, or up to the end of the file; how many bytes there were.
+
+    Raises SourceDataCorrupt when the disk cannot give them: anything else than the end of the file is loss.
+    """
+    done = 0
+    while done < len(buffer):
+        try:
+            got = os.preadv(descriptor, [buffer[done:]], offset + done)
+        except OSError as error:
+            raise SourceDataCorrupt(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+        if got == 0:
+            break
+        done += got
+    return done
+
+
+def read_at(descriptor: int, size: int, *, offset: int, path: str) -> bytes:
+    """Bytes of an open file, fewer when it ends before. Raises SourceDataCorrupt as `read_into`."""
+    buffer = bytearray(size)
+    return bytes(buffer[: read_into(descriptor, memoryview(buffer), offset=offset, path=path)])
+
+
+def open_to_read(path: Path) -> int | None:
+    """A descriptor of a file, or None when it is not there. Raises PermissionMissing or OperatorError."""
+    with translating_os_errors(f"opening {path.name}"):
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+
+
+def write_small(writer: SnapshotWriter, path: str, content: bytes) -> None:
+    """Store a file that we have in memory."""
+    target = writer.file(path, mode=_PRIVATE_MODE)
+    target.write(content)
+    target.close()

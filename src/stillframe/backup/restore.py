@@ -1,0 +1,176 @@
+"""Bringing a snapshot back: its files into a new directory, then its first start (rules 31-39)."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from stillframe.backup.parallel import Unit, run_parallel
+from stillframe.backup.progress import Progress
+from stillframe.domain.cancel import CancelToken
+from stillframe.errors import Conflict, StoredDataCorrupt, Unsupported
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.control import CONTROL_FILE
+from stillframe.postgres.identity import ServerIdentity
+from stillframe.postgres.osfiles import os_error, publish, sync_directory, sync_tree, translating_os_errors
+from stillframe.postgres.recovery import RecoveryPlan, recover
+from stillframe.postgres.settings import ServerSettings
+from stillframe.repository import FetchGroup, FileEntry, SnapshotFacts, SnapshotReader
+
+BACKUP_LABEL = "backup_label"
+_DEFAULT_THREADS = 2
+
+
+def restore(
+    reader: SnapshotReader,
+    target: Path,
+    *,
+    identity: ServerIdentity,
+    progress: Progress,
+    cancel: CancelToken,
+    threads: int = _DEFAULT_THREADS,
+) -> None:
+    """Write a snapshot's files into `target`, a directory that is absent or empty, for `start_restored`.
+
+    They are durable when this returns. pg_control comes last: until then no server starts there, so whatever
+    interrupts a restore leaves only something to be removed. Raises Conflict when there is something in the
+    directory, DiskFull, PermissionMissing, Cancelled, and what the reader raises for lost or damaged content.
+    """
+    progress.begin("layout")
+    _require_empty(target)
+    files = list(reader.files())
+    control = _control_entry(files)
+    _make_directories(reader, target, identity=identity)
+    _make_files((file for file in files if file is not control), target, identity=identity, cancel=cancel)
+    progress.begin("copying")
+    size = sum(file.size for file in files)
+    progress.expect(size)
+    _fill_files(
+        reader, (file for file in files if file is not control), target, progress, cancel, threads=threads
+    )
+    progress.begin("syncing")
+    _write_label(reader.document.facts, target, identity=identity)
+    with translating_os_errors("making the restored files durable"):
+        sync_tree(target)
+        sync_directory(target.parent)
+    _write_control(reader, control, target, identity=identity)
+
+
+def start_restored(
+    cluster: Cluster,
+    facts: SnapshotFacts,
+    *,
+    timeline: int,
+    settings: ServerSettings,
+    deadline: float = 3600,
+) -> int:
+    """Start a restored directory for the first time, on a timeline of its own; the server's pid.
+
+    `timeline` must be new for the snapshot's system identifier. When this returns the server has left
+    recovery exactly at the snapshot's end. Raises Unsupported when the installation is of another major
+    version, ServerUnavailable when it does not start, StoredDataCorrupt when something else came up.
+    """
+    _require_same_major(cluster, facts)
+    plan = RecoveryPlan(
+        system_identifier=facts.postgres.system_identifier,
+        source_timeline=facts.timeline,
+        timeline=timeline,
+        stop_lsn=facts.stop_lsn,
+    )
+    return recover(cluster, settings, plan, deadline=deadline)
+
+
+def _require_same_major(cluster: Cluster, facts: SnapshotFacts) -> None:
+    wanted = facts.postgres.server_version_num // 10000
+    if cluster.installation.major != wanted:
+        raise Unsupported(
+            f"The snapshot was taken from PostgreSQL {wanted}, and PostgreSQL {cluster.installation.build} is used",
+            hint=f"Configure the bin directory of a PostgreSQL {wanted}.",
+        )
+
+
+def _require_empty(target: Path) -> None:
+    with translating_os_errors("looking at the directory to restore into"):
+        if target.exists() and any(target.iterdir()):
+            raise Conflict(f"The directory {target} is not empty")
+
+
+def _control_entry(files: list[FileEntry]) -> FileEntry:
+    for file in files:
+        if file.path == CONTROL_FILE:
+            return file
+    raise StoredDataCorrupt("The snapshot has no pg_control")
+
+
+def _make_directories(reader: SnapshotReader, target: Path, *, identity: ServerIdentity) -> None:
+    for directory in reader.directories():
+        # Deeper ones are made while their parents may still be written to by us.
+        identity.make_directory(target / directory.path, mode=directory.mode)
+
+
+def _make_files(
+    files: Iterator[FileEntry], target: Path, *, identity: ServerIdentity, cancel: CancelToken
+) -> None:
+    """Every file with its final length; what is not written later stays a hole, which reads as zeros."""
+    for file in files:
+        cancel.raise_if_cancelled()
+        with translating_os_errors(f"creating {file.path}"):
+            _make_file(target / file.path, file, identity=identity)
+
+
+def _make_file(path: Path, file: FileEntry, *, identity: ServerIdentity) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if identity.owner is not None:
+            os.fchown(descriptor, *identity.owner)
+        os.fchmod(descriptor, file.mode)
+        os.ftruncate(descriptor, file.size)
+    finally:
+        os.close(descriptor)
+
+
+def _fill_files(
+    reader: SnapshotReader,
+    files: Iterator[FileEntry],
+    target: Path,
+    progress: Progress,
+    cancel: CancelToken,
+    *,
+    threads: int,
+) -> None:
+    units: Iterator[Unit] = (
+        partial(_fill_group, reader, group, target=target, progress=progress)
+        for group in reader.fetch_plan(files)
+    )
+    run_parallel(units, threads=threads, cancel=cancel)
+
+
+def _fill_group(reader: SnapshotReader, group: FetchGroup, *, target: Path, progress: Progress) -> None:
+    for piece in reader.fetch(group):
+        _write_at(target, piece.entry.path, piece.data, offset=piece.offset)
+    progress.advance(group.plain_bytes)
+
+
+def _write_at(target: Path, path: str, data: memoryview, *, offset: int) -> None:
+    try:
+        descriptor = os.open(target / path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            while data:
+                written = os.pwrite(descriptor, data, offset)
+                data, offset = data[written:], offset + written
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise os_error(error, f"writing {path}") from error
+
+
+def _write_label(facts: SnapshotFacts, target: Path, *, identity: ServerIdentity) -> None:
+    """The label exactly as PostgreSQL gave it: without it pg_control, which is poisoned, starts nothing."""
+    publish(target / BACKUP_LABEL, facts.backup_label.encode(), owner=identity.owner)
+
+
+def _write_control(
+    reader: SnapshotReader, control: FileEntry, target: Path, *, identity: ServerIdentity
+) -> None:
+    content = reader.read_file(control, 0, control.size)
+    publish(target / CONTROL_FILE, content, mode=control.mode, owner=identity.owner)

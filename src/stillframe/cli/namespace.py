@@ -1,0 +1,70 @@
+"""`stillframe namespace`: what there is, for people."""
+
+from typing import Any
+
+from cyclopts import App
+from rich.console import RenderableType
+
+from stillframe.cli.connection import Connection, connect
+from stillframe.cli.options import DEFAULTS, Common
+from stillframe.cli.output import facts, human_time, table
+from stillframe.cli.workgroup import endpoint_text
+
+app = App(name="namespace", help="Look at namespaces.")
+
+
+@app.command(name="list")
+def list_(*, common: Common = DEFAULTS) -> None:
+    """List the namespaces of the Region."""
+    namespaces = list(connect(common.data).every("list_namespaces", "namespaces"))
+    common.terminal.result({"namespaces": namespaces}, lambda: _many(namespaces))
+
+
+@app.command
+def show(name: str, /, *, common: Common = DEFAULTS) -> None:
+    """Show a namespace, the workgroup that serves it and what is going on in it."""
+    connection = connect(common.data)
+    document = describe(connection, name)
+    common.terminal.result(document, lambda: _one(document))
+
+
+def describe(connection: Connection, name: str) -> dict[str, Any]:
+    """The namespace, its workgroup (or None) and its operations that have not ended."""
+    namespace = connection.call("get_namespace", namespaceName=name)["namespace"]
+    workgroups = connection.every("list_workgroups", "workgroups")
+    operations = connection.every_extension("list_operations", "operations", namespaceName=name)
+    return {
+        "namespace": namespace,
+        "workgroup": next((group for group in workgroups if group.get("namespaceName") == name), None),
+        "operations": [operation for operation in operations if operation["status"] in {"queued", "running"}],
+    }
+
+
+def _many(namespaces: list[dict[str, Any]]) -> RenderableType:
+    rows = [
+        (item["namespaceName"], item["status"], item.get("dbName", "-"), human_time(item.get("creationDate")))
+        for item in namespaces
+    ]
+    return table(("Namespace", "Status", "First database", "Created"), rows)
+
+
+def _one(document: dict[str, Any]) -> RenderableType:
+    namespace, workgroup = document["namespace"], document["workgroup"]
+    busy = [f"{operation['kind']} ({operation.get('phase', '-')})" for operation in document["operations"]]
+    return facts(
+        {
+            "Namespace": namespace["namespaceName"],
+            "Status": namespace["status"],
+            "First database": namespace.get("dbName"),
+            "Admin user": namespace.get("adminUsername"),
+            "Admin password": namespace.get("adminPasswordSecretArn"),
+            "Key": namespace.get("kmsKeyId"),
+            "ARN": namespace.get("namespaceArn"),
+            "Created": human_time(namespace.get("creationDate")),
+            "Workgroup": None
+            if workgroup is None
+            else f"{workgroup['workgroupName']} ({workgroup['status']})",
+            "Endpoint": None if workgroup is None else endpoint_text(workgroup),
+            "Going on": ", ".join(busy) or None,
+        }
+    )

@@ -1,0 +1,222 @@
+"""`stillframe repository`: the stored snapshots themselves, without a running service and without its catalog."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Group, RenderableType
+
+from stillframe.cli.options import DEFAULTS, Common
+from stillframe.cli.output import human_bytes, human_time, table
+from stillframe.cli.progress import Report, View, progress
+from stillframe.config import Settings, load_settings
+from stillframe.domain.clock import SystemClock
+from stillframe.domain.identifiers import Region, SnapshotId, parse_region
+from stillframe.errors import KeyUnavailable, NotFound, ObjectMissing, StillframeError
+from stillframe.kms import LocalKeyManagement
+from stillframe.repository import CheckProgress, CheckReport, Finding, Level, Repository, SnapshotDocument
+from stillframe.service.repositories import Repositories
+
+app = App(name="repository", help="Look into the stored snapshots without a running service.")
+
+RegionOption = Annotated[
+    str | None, Parameter(help="Only this Region's repository. [default: all there are]")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSnapshot:
+    """One entry of the list: a readable document, or why it cannot be read."""
+
+    region: Region
+    snapshot_id: SnapshotId
+    document: SnapshotDocument | None
+    problem: str | None = None
+
+
+@app.command(name="list")
+def list_(*, region: RegionOption = None, common: Common = DEFAULTS) -> int:
+    """List the stored snapshots, as their own documents describe them. Exit status 1 when one cannot be read."""
+    settings = load_settings(overrides={"data": common.data})
+    found = [
+        stored
+        for name, repository in open_repositories(settings, region)
+        for stored in _stored(name, repository)
+    ]
+    common.terminal.result({"snapshots": [_to_document(item) for item in found]}, lambda: _listing(found))
+    return 1 if any(item.problem for item in found) else 0
+
+
+@app.command
+def check(
+    *,
+    region: RegionOption = None,
+    level: Annotated[
+        Level, Parameter(help="`structure` reads all descriptions; `bytes` also opens every stored byte.")
+    ] = Level.STRUCTURE,
+    common: Common = DEFAULTS,
+) -> int:
+    """Look for damage: missing, changed, swapped or unreadable content. Exit status 1 when something is found."""
+    settings, terminal = load_settings(overrides={"data": common.data}), common.terminal
+    reports: dict[Region, CheckReport] = {}
+    for name, repository in open_repositories(settings, region):
+        with progress(terminal, f"Check of {name}") as view:
+            reports[name] = repository.check(level=level, on_progress=_Reporter(view))
+    terminal.result(
+        {"regions": [_report(name, item) for name, item in reports.items()]}, lambda: _verdicts(reports)
+    )
+    return 0 if all(report.clean for report in reports.values()) else 1
+
+
+@app.command(name="rebuild-catalog")
+def rebuild_catalog(*, common: Common = DEFAULTS) -> None:
+    """Write the stored snapshots into the catalog again, after the catalog was lost. The service must not run."""
+    from stillframe.app import rebuild_catalog as rebuild
+
+    rebuilt = rebuild(load_settings(overrides={"data": common.data}))
+    common.terminal.result({"snapshots": rebuilt}, lambda: f"The catalog has {rebuilt} more snapshots.")
+
+
+def open_repositories(settings: Settings, region: str | None = None) -> Iterator[tuple[Region, Repository]]:
+    """The repositories of a data directory, one after the other; none is made.
+
+    Raises NotFound when there is none (of this Region), KeyUnavailable when the directory has no keys, and what
+    opening a repository raises.
+    """
+    names = [Region(name) for name in _regions(settings) if region in {None, name}]
+    if not names:
+        where = "" if region is None else f" for the Region {parse_region(region)}"
+        raise NotFound(
+            f"The data directory {settings.data} holds no repository{where}.",
+            resource_name=str(settings.data),
+            hint="Name the right one with --data or STILLFRAME_DATA.",
+        )
+    repositories = Repositories(settings, _keys(settings.paths.keys), SystemClock())
+    for name in names:
+        yield name, repositories.of(name)
+
+
+def _regions(settings: Settings) -> list[str]:
+    return sorted(path.parent.name for path in (settings.data / "regions").glob("*/repository"))
+
+
+def _keys(directory: Path) -> LocalKeyManagement:
+    # Looking must not make an empty key store: it would hide that the real one is missing.
+    if not directory.is_dir():
+        raise KeyUnavailable(
+            f"There are no keys in {directory}, and snapshots are encrypted.",
+            hint="Bring the directory back from wherever it was kept safe.",
+        )
+    return LocalKeyManagement(directory)
+
+
+def _stored(region: Region, repository: Repository) -> Iterator[StoredSnapshot]:
+    for snapshot_id in repository.snapshot_ids():
+        try:
+            document = repository.document(snapshot_id)
+        except ObjectMissing as error:
+            problem = f"{error.message} (deleted at this moment?)"
+            yield StoredSnapshot(region=region, snapshot_id=snapshot_id, document=None, problem=problem)
+        except StillframeError as error:
+            yield StoredSnapshot(region=region, snapshot_id=snapshot_id, document=None, problem=error.message)
+        else:
+            yield StoredSnapshot(region=region, snapshot_id=snapshot_id, document=document)
+
+
+def _to_document(item: StoredSnapshot) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "region": item.region,
+        "snapshotId": str(item.snapshot_id),
+        "problem": item.problem,
+    }
+    if item.document is None:
+        return facts
+    attributes, statistics = item.document.attributes, item.document.statistics
+    return facts | {
+        "snapshotName": attributes.snapshot_name,
+        "namespaceName": attributes.namespace_name,
+        "accountId": attributes.account,
+        "createdAt": attributes.created_at,
+        "retentionDays": attributes.retention_days,
+        "logicalBytes": statistics.logical_bytes,
+        "storedBytes": statistics.new_stored_bytes,
+        "mode": item.document.facts.mode,
+        "serverVersion": item.document.facts.postgres.server_version,
+        "databases": [database.name for database in item.document.facts.databases],
+        "damage": item.document.facts.damage,
+    }
+
+
+def _listing(found: list[StoredSnapshot]) -> RenderableType:
+    columns = ("Snapshot", "Region", "Account", "Namespace", "Taken", "Refers to", "Stored")
+    return table(columns, [_row(item) for item in found], right=("Refers to", "Stored"))
+
+
+def _row(item: StoredSnapshot) -> tuple[str, ...]:
+    if item.document is None:
+        return (f"{item.snapshot_id}: {item.problem}", item.region, "-", "-", "-", "-", "-")
+    attributes, statistics = item.document.attributes, item.document.statistics
+    return (
+        attributes.snapshot_name,
+        item.region,
+        attributes.account,
+        attributes.namespace_name,
+        human_time(attributes.created_at),
+        human_bytes(statistics.logical_bytes),
+        human_bytes(statistics.new_stored_bytes),
+    )
+
+
+class _Reporter:
+    """Turns the repository's progress into ours."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __call__(self, done: CheckProgress) -> None:
+        self._view(Report(phase="reading", done_bytes=done.done_bytes, total_bytes=done.total_bytes))
+
+
+def _report(region: Region, report: CheckReport) -> dict[str, Any]:
+    return {
+        "region": region,
+        "level": report.level,
+        "snapshots": report.snapshots,
+        "packs": report.packs,
+        "bytesRead": report.bytes_read,
+        "clean": report.clean,
+        "findings": [_finding(item) for item in report.findings],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    names = {"snapshot_id": "snapshotId", "first_block": "firstBlock"}
+    return {
+        names.get(name, name): str(value) if name == "snapshot_id" and value is not None else value
+        for name, value in asdict(finding).items()
+    }
+
+
+def _verdicts(reports: dict[Region, CheckReport]) -> RenderableType:
+    return Group(*(_verdict(region, report) for region, report in reports.items()))
+
+
+def _verdict(region: Region, report: CheckReport) -> str:
+    seen = f"{report.snapshots} snapshots, {report.packs} packs, {human_bytes(report.bytes_read)} read"
+    if report.clean:
+        return f"{region}: no damage found ({report.level}: {seen})."
+    lines = [f"{region}: {len(report.findings)} findings ({report.level}: {seen})."]
+    return "\n".join([*lines, *(f"  {describe(finding)}" for finding in report.findings)])
+
+
+def describe(finding: Finding) -> str:
+    """One finding as a sentence: what is wrong, with which object, and what that affects."""
+    snapshot = f"snapshot {finding.snapshot_id}" if finding.snapshot_id else ""
+    pages = ""
+    if finding.first_block is not None:
+        last = finding.first_block + (finding.blocks or 1) - 1
+        pages = f"pages {finding.first_block}-{last}"
+    parts = [part for part in (finding.object, snapshot, finding.path, pages) if part]
+    return f"{finding.problem} [{', '.join(parts)}]" if parts else finding.problem

@@ -1,0 +1,140 @@
+"""Following captures and restores of a service until they end."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stillframe.cli.connection import Connection
+from stillframe.cli.output import Terminal
+from stillframe.cli.progress import Report, progress, watch
+from stillframe.errors import Cancelled, DataError, NotFound, OperatorError, StillframeError
+
+_ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotState:
+    """A snapshot in one moment: the API's members and what our extension adds."""
+
+    snapshot: Mapping[str, Any]
+    detail: Mapping[str, Any]
+
+    @property
+    def report(self) -> Report:
+        """How far the capture is."""
+        return Report(
+            phase=self.detail.get("phase") or self.snapshot["status"].lower(),
+            done_bytes=self.detail.get("doneBytes") or 0,
+            total_bytes=self.detail.get("totalBytes"),
+            bytes_per_second=self.detail.get("bytesPerSecond"),
+            remaining_seconds=self.detail.get("remainingSeconds"),
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the capture is over, in whatever way."""
+        return bool(self.snapshot["status"] != "CREATING")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationState:
+    """An operation in one moment, and the seconds since it was first seen."""
+
+    operation: Mapping[str, Any]
+    watched_seconds: float = 0.0
+
+    @property
+    def report(self) -> Report:
+        """How far the operation is; the rate is the mean since we began to watch."""
+        done, total = self.operation.get("doneBytes") or 0, self.operation.get("totalBytes")
+        rate = done / self.watched_seconds if self.watched_seconds > 0 and done else None
+        return Report(
+            phase=self.operation.get("phase") or self.operation["status"],
+            done_bytes=done,
+            total_bytes=total,
+            bytes_per_second=rate,
+            remaining_seconds=max(0.0, (total - done) / rate) if rate and total else None,
+        )
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the operation will not change any more."""
+        return self.operation["status"] in _ENDED
+
+
+@dataclass(slots=True, kw_only=True)
+class OperationWatch:
+    """Looks at the operation that one request began."""
+
+    connection: Connection
+    namespace: str
+    request_id: str
+    started: float = field(default_factory=time.monotonic)
+    _page: str | None = None
+
+    def look(self) -> OperationState:
+        """The operation as it is now; NotFound when the service does not know it."""
+        while True:
+            page = self._read_page()
+            for operation in page["operations"]:
+                if operation.get("requestId") == self.request_id:
+                    watched = time.monotonic() - self.started
+                    return OperationState(operation=operation, watched_seconds=watched)
+            self._page = page.get("nextToken")  # operations only get more, so the next look begins there
+            if self._page is None:
+                raise NotFound(
+                    f"The service does not list the operation that request {self.request_id} began.",
+                    resource_name=self.request_id,
+                )
+
+    def _read_page(self) -> Mapping[str, Any]:
+        return self.connection.extend(
+            "list_operations", namespaceName=self.namespace, maxResults=100, nextToken=self._page
+        )
+
+
+def describe_snapshot(connection: Connection, name: str) -> SnapshotState:
+    """A snapshot as it is now."""
+    answer = connection.extend("describe_snapshot", snapshotName=name)
+    return SnapshotState(snapshot=answer["snapshot"], detail=answer.get("detail", {}))
+
+
+def wait_for_snapshot(connection: Connection, name: str, *, terminal: Terminal) -> SnapshotState:
+    """Show the capture until it ends; raise Cancelled or OperatorError when it did not become AVAILABLE."""
+    with progress(terminal, f"Snapshot {name}") as view:
+        state = watch(lambda: describe_snapshot(connection, name), view)
+    status = state.snapshot["status"]
+    if status == "CANCELLED":
+        raise Cancelled(f"The snapshot {name} was cancelled.")
+    if status != "AVAILABLE":
+        raise OperatorError(
+            f"The snapshot {name} is {status}: {state.detail.get('failure') or 'no reason is known'}"
+        )
+    return state
+
+
+def wait_for_operation(
+    connection: Connection, *, namespace: str, request_id: str, title: str, terminal: Terminal
+) -> OperationState:
+    """Show the operation that a request began until it ends; raise what made it fail, with its hint."""
+    observer = OperationWatch(connection=connection, namespace=namespace, request_id=request_id)
+    with progress(terminal, title) as view:
+        state = watch(observer.look, view)
+    if state.operation["status"] != "succeeded":
+        raise _failure(title, state.operation)
+    return state
+
+
+def _failure(title: str, operation: Mapping[str, Any]) -> StillframeError:
+    if operation["status"] == "cancelled":
+        return Cancelled(f"{title} was cancelled.")
+    kind = DataError if operation.get("failureKind") in _DATA_KINDS else OperatorError
+    return kind(
+        f"{title} failed: {operation.get('failure') or 'no reason is known'}", hint=operation.get("hint")
+    )
+
+
+_DATA_KINDS = frozenset(
+    {"data", "object_missing", "stored_data_corrupt", "source_data_corrupt", "format_unknown"}
+)

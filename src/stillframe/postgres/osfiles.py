@@ -1,0 +1,109 @@
+"""Small durable file operations in data directories, and what the operating system's refusals mean."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from stillframe.errors import DiskFull, OperatorError, PermissionMissing, StillframeError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def os_error(error: OSError, doing: str) -> StillframeError:
+    """The error of ours that says the same as `error`, which happened while `doing` (a gerund phrase)."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    where = f" ({error.filename})" if error.filename else ""
+    message = f"{doing} failed: {reason}{where}"
+    if error.errno in _NO_SPACE:
+        return DiskFull(message, hint="Free some space on that file system, or move the data directory.")
+    if error.errno in _REFUSED:
+        return PermissionMissing(message, hint="Check the owner and mode of the path and its parents.")
+    return OperatorError(message)
+
+
+@contextmanager
+def translating_os_errors(doing: str) -> Iterator[None]:
+    """Turn an OSError of the block into the matching error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise os_error(error, doing) from error
+
+
+def publish(path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file atomically and durably: readers see the old or the new content, also after a power cut.
+
+    `owner` is (uid, gid), None to leave it to the process. Raises DiskFull, PermissionMissing, OperatorError.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with translating_os_errors(f"writing {path.name}"):
+        try:
+            _write_synced(temporary, content, mode=mode, owner=owner)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def _write_synced(path: Path, content: bytes, *, mode: int, owner: tuple[int, int] | None) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        if owner is not None:
+            os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file durably; a missing one is fine."""
+    with translating_os_errors(f"removing {path.name}"):
+        path.unlink(missing_ok=True)
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of a directory durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path, *, threads: int = 8) -> None:
+    """Make everything below a directory, and the directory, durable. Raises OSError.
+
+    Several at a time: a file system commits the journal once for all that wait for it.
+    """
+    folders, files = _listed(root)
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="sync") as pool:
+        for step in ((_sync_file, files), (_sync_file, folders)):
+            for _ in pool.map(*step):
+                pass
+
+
+def _listed(root: Path) -> tuple[list[str], list[str]]:
+    """Every directory from the deepest up, and every regular file."""
+    folders: list[str] = []
+    files: list[str] = []
+    # Plain strings: for thousands of files, Path objects would cost more than the syncs.
+    for folder, _, names in os.walk(root, topdown=False):
+        folders.append(folder)
+        files.extend(os.path.join(folder, name) for name in names)  # noqa: PTH118
+    return folders, [path for path in files if not os.path.islink(path)]  # noqa: PTH114
+
+
+def _sync_file(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""Starting a copy for the first time: on a timeline of its own, and checked (rules 31-37)."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stillframe.domain.lsn import Lsn
+from stillframe.errors import InvalidRequest, ServerUnavailable, StoredDataCorrupt
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.connection import Session, connect
+from stillframe.postgres.control import RecoveryLimits, read_control_file
+from stillframe.postgres.osfiles import publish, remove, translating_os_errors
+from stillframe.postgres.settings import ServerSettings
+
+SIGNAL_FILE = "recovery.signal"
+_PLACEHOLDER = b"# Taken by another restore of the same databases.\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryPlan:
+    """What a copy has to become: on `timeline`, new for its `system_identifier`, from `stop_lsn` on.
+
+    `source_timeline` is the one the copy was made on; `timeline` is greater.
+    """
+
+    system_identifier: int
+    source_timeline: int
+    timeline: int
+    stop_lsn: Lsn
+
+
+def recover(cluster: Cluster, settings: ServerSettings, plan: RecoveryPlan, *, deadline: float = 3600) -> int:
+    """Start a restored directory for the first time and leave it running as a cluster of its own; its pid.
+
+    Replays its WAL to the end of the backup, switches to the planned timeline, checks both, and removes what
+    was only meant for this start. Raises ServerUnavailable when the server does not come up,
+    StoredDataCorrupt when it came up as something else (it is stopped then), InvalidRequest for a bad plan.
+    """
+    until = time.monotonic() + deadline
+    limits = read_control_file(cluster.data_directory).limits
+    prepare_recovery(cluster, plan)
+    pid = cluster.start(_while_recovering(settings, limits), deadline=deadline)
+    try:
+        _check_outcome(cluster, plan, deadline=max(until - time.monotonic(), 2))
+    except (StoredDataCorrupt, ServerUnavailable):
+        cluster.stop()
+        raise
+    finish_recovery(cluster, settings, plan)
+    return pid
+
+
+def prepare_recovery(cluster: Cluster, plan: RecoveryPlan) -> None:
+    """Make the next start of this directory end on the planned timeline.
+
+    PostgreSQL takes the first number above the source's without a history file (findNewestTimeLine()), so the
+    numbers below the planned one get a placeholder. Raises InvalidRequest unless the number is a new one.
+    """
+    if plan.timeline <= plan.source_timeline:
+        raise InvalidRequest(f"Timeline {plan.timeline} is not above the source's, {plan.source_timeline}")
+    owner = cluster.identity.owner
+    for number in range(plan.source_timeline + 1, plan.timeline):
+        publish(_history_file(cluster, number), _PLACEHOLDER, owner=owner)
+    publish(cluster.data_directory / SIGNAL_FILE, b"", owner=owner)
+
+
+def finish_recovery(cluster: Cluster, settings: ServerSettings, plan: RecoveryPlan) -> None:
+    """Remove the settings and files of the first start. Raises DiskFull, PermissionMissing, OperatorError."""
+    cluster.write_settings(settings)
+    cluster.reload()
+    for number in range(plan.source_timeline + 1, plan.timeline):
+        remove(_history_file(cluster, number))
+    remove(cluster.data_directory / SIGNAL_FILE)
+
+
+def _while_recovering(settings: ServerSettings, limits: RecoveryLimits) -> ServerSettings:
+    return replace(
+        settings,
+        # Prepared transactions of the source need their places; the other limits count for standbys only.
+        max_prepared_transactions=max(settings.max_prepared_transactions, limits.max_prepared_transactions),
+        extra={
+            **settings.extra,
+            "hot_standby": "off",
+            # All WAL there will ever be lies in pg_wal, so the truth is: there is none anywhere else.
+            "restore_command": "exit 1",
+            # No recovery target: the WAL was cut off at the end of the backup, and PostgreSQL looks at a target
+            # such as 'immediate' only when one more record follows. It refuses by itself to stop any earlier.
+            "recovery_target_timeline": "current",
+        },
+    )
+
+
+def _check_outcome(cluster: Cluster, plan: RecoveryPlan, *, deadline: float) -> None:
+    with connect(cluster, deadline=min(deadline, 30), statement_timeout=deadline) as session:
+        found = _identity(session)
+    wanted = (False, plan.system_identifier, plan.timeline)
+    if found != wanted:
+        raise StoredDataCorrupt(
+            "The restored cluster did not become what it should be",
+            wanted=wanted,
+            found=found,
+        )
+    switched_at = _switch_point(_history_file(cluster, plan.timeline))
+    if switched_at != plan.stop_lsn:
+        raise StoredDataCorrupt(
+            f"The restored cluster left recovery at {switched_at}, but its snapshot ends at {plan.stop_lsn}",
+        )
+
+
+def _identity(session: Session) -> tuple[bool, int, int]:
+    """In recovery?, system identifier (SQL shows it signed), and the timeline WAL is written on now."""
+    recovering, system, segment = session.row(
+        "SELECT pg_is_in_recovery(), system_identifier,"
+        " CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_insert_lsn()) END"
+        " FROM pg_control_system()",
+    )
+    timeline = int(segment[:8], 16) if segment else 0
+    return recovering, system % 2**64, timeline
+
+
+def _switch_point(history: Path) -> Lsn:
+    """Where the timeline of this history file left its parent: the position in its last entry."""
+    with translating_os_errors("reading the timeline history"):
+        text = history.read_text()
+    entries = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not entries or len(entries[-1]) < 2:
+        raise StoredDataCorrupt(f"The timeline history {history.name} has no entry")
+    return Lsn.parse(entries[-1][1])
+
+
+def _history_file(cluster: Cluster, timeline: int) -> Path:
+    return cluster.data_directory / "pg_wal" / f"{timeline:08X}.history"

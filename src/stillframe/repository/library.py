@@ -1,0 +1,142 @@
+"""The packs of one data key that are in the store: what they hold, and what a writer may rely on.
+
+A writer must not rely on content of another writer that may still abort and take its packs away. A pack is
+*settled* when it was seen in the store after its writer was seen to be finished or dead; from then on only a
+sweep removes it, and no sweep runs while anybody holds the content claim.
+"""
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Container, Iterable, Mapping
+
+from stillframe.errors import Conflict, DataError, ObjectMissing, StoredDataCorrupt
+from stillframe.objectstore import ObjectStore
+from stillframe.repository.crypto import DataKey
+from stillframe.repository.format import EPOCHS, NODES, PACKS, SNAPSHOTS
+from stillframe.repository.index import Index, Location
+from stillframe.repository.pack import PackName, list_pack, read_pack_header
+
+
+class PackLibrary:
+    """Safe to use from several threads. `refresh` before use, while holding the content claim."""
+
+    def __init__(self, store: ObjectStore, key: DataKey) -> None:
+        self.key = key
+        self.index = Index()
+        self._store = store
+        self._refreshing = threading.Lock()
+        self._sizes: dict[PackName, int] = {}
+        self._settled: frozenset[PackName] = frozenset()
+        self._damaged: dict[PackName, DataError] = {}
+        self._distrusted: frozenset[tuple[PackName, int]] = frozenset()
+
+    @property
+    def damaged(self) -> Mapping[PackName, DataError]:
+        """Packs that are in the store and cannot be listed, and why."""
+        return self._damaged
+
+    @property
+    def sizes(self) -> Mapping[PackName, int]:
+        """Every pack in the store at the last refresh, with its length in bytes."""
+        return self._sizes
+
+    def refresh(self, *, finished: frozenset[bytes] = frozenset()) -> None:
+        """Agree with the store about which packs there are. Writers in `finished` are known not to be open.
+
+        The order is what makes it safe: list the packs, then look for open writers, then see each pack that is
+        not settled yet (again). A writer that aborts removes its packs before it stops being seen as open.
+        """
+        with self._refreshing:
+            present = self._present()
+            gone = self._sizes.keys() - present.keys()
+            self.index.forget(gone)
+            self._settled -= gone
+            open_writers = living_writers(self._store) - finished
+            fresh = [name for name in present if name not in self._settled]
+            self._settled |= {name for name in fresh if self._see(name, present, open_writers)}
+            self._sizes = {
+                name: present[name] for name in present if name in self.index.packs or name in self._damaged
+            }
+
+    def adopt(self, content_id: bytes, *, own: Container[PackName]) -> Location | None:
+        """Where content lies that a writer of the packs `own` may refer to, or None when it has to store it."""
+        for found in self.index.find_all(content_id):
+            if found.pack in self._settled or found.pack in own:
+                if (found.pack, found.place.offset) not in self._distrusted:
+                    return found
+        return None
+
+    def distrust(self, places: Iterable[tuple[PackName, int]]) -> None:
+        """Content at these offsets of packs is damaged: the next writer stores it again.
+
+        Which heals older snapshots too, because a reader takes any copy that is whole.
+        """
+        self._distrusted |= frozenset(places)
+
+    def discard(self, packs: Iterable[PackName]) -> None:
+        """A writer of this process has aborted, and its packs are gone."""
+        self.index.forget(packs)
+
+    def settle(self, packs: Mapping[PackName, int]) -> None:
+        """A writer of this process has committed: these packs, of these lengths, may be relied on.
+
+        It has added their content to the index as it sealed them.
+        """
+        with self._refreshing:
+            self._sizes |= packs
+            self._settled |= packs.keys()
+
+    def _present(self) -> dict[PackName, int]:
+        """Packs in the store; what has no pack's name is none, and is left alone."""
+        present: dict[PackName, int] = {}
+        for prefix in (PACKS, NODES):
+            for stored in self._store.list(f"{prefix}{self.key.reference}/"):
+                with contextlib.suppress(StoredDataCorrupt):
+                    present[PackName.parse(stored.name)] = stored.size
+        return present
+
+    def _see(self, name: PackName, present: Mapping[PackName, int], open_writers: frozenset[bytes]) -> bool:
+        """Look at a pack now; True when it is there, whole, and its writer is not open."""
+        self._damaged.pop(name, None)
+        try:
+            header = read_pack_header(self._store, name)
+            if name not in self.index.packs:
+                self.index.add(name, list_pack(self._store, name, self.key, size=present[name]))
+        except ObjectMissing:
+            self.index.forget([name])
+            return False
+        except DataError as error:
+            # One damaged pack must not keep the rest from being read; a check reports it.
+            self._damaged[name] = error
+            return False
+        return header.writer not in open_writers
+
+
+def living_writers(store: ObjectStore) -> frozenset[bytes]:
+    """The snapshot ids of writers that may still abort: registered, not committed, and not dead."""
+    registered = [stored.name.removeprefix(EPOCHS) for stored in store.list(EPOCHS)]
+    return frozenset(uuid.UUID(name).bytes for name in registered if _may_abort(store, name))
+
+
+def _may_abort(store: ObjectStore, name: str) -> bool:
+    try:
+        store.claim(epoch_claim(name)).release()
+    except Conflict:
+        return not exists(store, SNAPSHOTS + name)
+    # The claim was free: its process is gone, and a dead writer removes nothing any more.
+    return False
+
+
+def epoch_claim(snapshot_id: str) -> str:
+    """The claim that a writer holds alone for as long as it may still remove its packs."""
+    return f"epoch-{snapshot_id}"
+
+
+def exists(store: ObjectStore, name: str) -> bool:
+    """Whether the store has an object of this name; a store that does not answer raises."""
+    try:
+        store.size(name)
+    except ObjectMissing:
+        return False
+    return True

@@ -1,0 +1,219 @@
+"""Packs: many sealed pieces of content in one object that can be listed from itself alone.
+
+    header | sealed content ... | sealed trailer | footer
+
+Header (64 bytes): magic, version, writer's snapshot id, pack id, key reference. Trailer: one 64-byte record for
+each piece of content. Footer (24 bytes): where the trailer is, magic. Header and footer are authenticated with
+the trailer. The pack's random id takes part in its key, so nothing of it opens under another name.
+"""
+
+import struct
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from stillframe.errors import FormatUnknown, StoredDataCorrupt
+from stillframe.objectstore import ObjectStore
+from stillframe.repository.codec import Place, nonce_at
+from stillframe.repository.crypto import DataKey, opened
+from stillframe.repository.format import FORMAT_VERSION, LARGEST_PLAIN, TAG_BYTES, Codec, ContentKind
+
+_HEADER = struct.Struct("<8sHH4x16s16s16s")
+_RECORD = struct.Struct("<32sQIIBB14x")
+_FOOTER = struct.Struct("<QII8s")
+_HEADER_MAGIC = b"SFPACK\r\n"
+_FOOTER_MAGIC = b"SFPACKED"
+HEADER_BYTES = _HEADER.size
+FOOTER_BYTES = _FOOTER.size
+_RECORD_BYTES = _RECORD.size
+_TAIL = 64 << 10
+"""Bytes read from a pack's end in the hope that the whole trailer is among them."""
+
+
+class Entry(NamedTuple):
+    """One piece of content of a pack."""
+
+    content_id: bytes
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackHeader:
+    """Who wrote a pack, and under which key."""
+
+    writer: bytes
+    pack_id: bytes
+    key_reference: str
+
+    def encode(self) -> bytes:
+        """64 bytes."""
+        return _HEADER.pack(
+            _HEADER_MAGIC, FORMAT_VERSION, 0, self.writer, self.pack_id, bytes.fromhex(self.key_reference)
+        )
+
+    @classmethod
+    def decode(cls, data: bytes, *, name: str) -> Self:
+        """Read a header; raises StoredDataCorrupt or FormatUnknown."""
+        magic, version, reserved, writer, pack_id, reference = _HEADER.unpack(data)
+        if magic != _HEADER_MAGIC or reserved:
+            raise StoredDataCorrupt(f"{name} does not begin like a pack.", object=name)
+        if version != FORMAT_VERSION:
+            raise FormatUnknown(
+                f"{name} has version {version}, which this release does not know.", object=name
+            )
+        return cls(writer=writer, pack_id=pack_id, key_reference=reference.hex())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackName:
+    """The object name of a pack, `packs/` or `nodes/`, then the key's reference, then the pack's id."""
+
+    prefix: str
+    key_reference: str
+    pack_id: bytes
+
+    def __str__(self) -> str:
+        return f"{self.prefix}{self.key_reference}/{self.pack_id.hex()}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Read an object's name; raises StoredDataCorrupt for one that no pack has."""
+        prefix, _, rest = name.partition("/")
+        reference, _, pack_id = rest.partition("/")
+        try:
+            parsed = cls(prefix=f"{prefix}/", key_reference=reference, pack_id=bytes.fromhex(pack_id))
+        except ValueError:
+            parsed = None
+        if parsed is None or str(parsed) != name or len(parsed.pack_id) != 16:
+            raise StoredDataCorrupt(f"{name} is not the name of a pack.", object=name)
+        return parsed
+
+
+class Pack:
+    """A pack that is being filled, in memory, by several threads.
+
+    `reserve` hands out a place; its owner seals into it and then calls `done`. The pack may be closed when no
+    reservation is open. A lock is held only to hand out places, never while sealing.
+    """
+
+    def __init__(self, name: PackName, key: DataKey, *, writer: bytes, capacity: int) -> None:
+        self.name = name
+        self.cipher: AESGCM = key.pack_cipher(name.pack_id)
+        self._buffer = bytearray(capacity)
+        self._header = PackHeader(
+            writer=writer, pack_id=name.pack_id, key_reference=name.key_reference
+        ).encode()
+        self._buffer[:HEADER_BYTES] = self._header
+        self._end = HEADER_BYTES
+        self._open = 0
+        self._retired = False
+        self._entries: list[Entry] = []
+        self._lock = threading.Lock()
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What has been reserved, by offset."""
+        return self._entries
+
+    def reserve(
+        self, content_id: bytes, *, stored: int, plain: int, kind: ContentKind, codec: Codec
+    ) -> Place | None:
+        """A place for content of this sealed length, or None when it does not fit any more."""
+        with self._lock:
+            needed = self._end + stored + (len(self._entries) + 1) * _RECORD_BYTES + TAG_BYTES + FOOTER_BYTES
+            if self._retired or needed > len(self._buffer):
+                return None
+            place = Place(self._end, stored, plain, kind, codec)
+            self._end += stored
+            self._open += 1
+            self._entries.append(Entry(content_id, place))
+            return place
+
+    def view(self, place: Place) -> memoryview:
+        """The bytes of a place."""
+        return memoryview(self._buffer)[place.offset : place.offset + place.stored]
+
+    def done(self) -> bool:
+        """One reservation has its bytes; True tells its owner, and nobody else, to hand the pack over."""
+        with self._lock:
+            self._open -= 1
+            return self._retired and self._open == 0
+
+    def retire(self) -> bool:
+        """Let nothing more in; True tells the caller, and nobody else, to hand the pack over."""
+        with self._lock:
+            first, self._retired = not self._retired, True
+            return first and self._open == 0
+
+    def seal(self) -> memoryview:
+        """The finished pack. Nothing may be reserved after it, or be open."""
+        records = b"".join(_record(entry) for entry in self._entries)
+        footer = _FOOTER.pack(self._end, len(records) + TAG_BYTES, len(self._entries), _FOOTER_MAGIC)
+        sealed = self.cipher.encrypt(nonce_at(self._end), records, self._header + footer)
+        end = self._end + len(sealed)
+        self._buffer[self._end : end] = sealed
+        self._buffer[end : end + FOOTER_BYTES] = footer
+        return memoryview(self._buffer)[: end + FOOTER_BYTES]
+
+
+def _record(entry: Entry) -> bytes:
+    content_id, place = entry
+    return _RECORD.pack(content_id, place.offset, place.stored, place.plain, place.kind, place.codec)
+
+
+def read_pack_header(store: ObjectStore, name: PackName) -> PackHeader:
+    """The header of a stored pack, which must agree with its name.
+
+    Raises ObjectMissing, StoredDataCorrupt, FormatUnknown, and what the store raises.
+    """
+    header = PackHeader.decode(store.get_range(str(name), 0, HEADER_BYTES), name=str(name))
+    if (header.pack_id, header.key_reference) != (name.pack_id, name.key_reference):
+        raise StoredDataCorrupt(f"{name} holds a pack of another name.", object=str(name))
+    return header
+
+
+def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) -> list[Entry]:
+    """What a stored pack of `size` bytes says it holds, authenticated, by offset.
+
+    Raises ObjectMissing, StoredDataCorrupt, FormatUnknown, and what the store raises.
+    """
+    header = read_pack_header(store, name)
+    tail_bytes = min(size, _TAIL)
+    tail = store.get_range(str(name), size - tail_bytes, tail_bytes)
+    footer = tail[-FOOTER_BYTES:]
+    start, length, count, magic = _FOOTER.unpack(footer)
+    if magic != _FOOTER_MAGIC or start + length + FOOTER_BYTES != size or start < HEADER_BYTES:
+        raise StoredDataCorrupt(f"{name} does not end like a pack.", object=str(name))
+    if length + FOOTER_BYTES <= tail_bytes:
+        sealed = tail[-FOOTER_BYTES - length : -FOOTER_BYTES]
+    else:
+        sealed = store.get_range(str(name), start, length)
+    cipher = key.pack_cipher(name.pack_id)
+    records = opened(cipher, nonce_at(start), sealed, header.encode() + footer, what=f"The trailer of {name}")
+    return _entries(records, count=count, end=start, name=str(name))
+
+
+def _entries(records: bytes, *, count: int, end: int, name: str) -> list[Entry]:
+    try:
+        entries = [
+            Entry(content_id, Place(offset, stored, plain, ContentKind(kind), Codec(codec)))
+            for content_id, offset, stored, plain, kind, codec in _RECORD.iter_unpack(records)
+        ]
+    except (struct.error, ValueError):
+        raise StoredDataCorrupt(f"The trailer of {name} cannot be read.", object=name) from None
+    if len(entries) != count or not _gapless(entries, end):
+        raise StoredDataCorrupt(f"The trailer of {name} does not describe it.", object=name)
+    return entries
+
+
+def _gapless(entries: Sequence[Entry], end: int) -> bool:
+    """Every byte between header and trailer belongs to exactly one piece of content."""
+    position = HEADER_BYTES
+    for _, place in entries:
+        if place.offset != position or place.plain > LARGEST_PLAIN:
+            return False
+        position += place.stored
+    return position == end

@@ -1,0 +1,140 @@
+"""Reading one snapshot."""
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from stillframe.errors import InvalidRequest, StoredDataCorrupt
+from stillframe.objectstore import ObjectStore
+from stillframe.repository import fetch
+from stillframe.repository.content import ContentReader
+from stillframe.repository.extents import Extent
+from stillframe.repository.facts import SnapshotDocument
+from stillframe.repository.fetch import FetchGroup, Piece
+from stillframe.repository.format import BLOCK, CHUNK_BYTES, ContentKind
+from stillframe.repository.tree import DirectoryEntry, FileEntry, Tree
+
+
+class SnapshotReader:
+    """A snapshot's files and bytes. Safe to use from several threads; every byte is authenticated.
+
+    Holds its content against sweeps until it is closed, even if the snapshot is deleted meanwhile. Methods
+    raise ObjectMissing and StoredDataCorrupt for content that is lost or damaged, and what the store raises.
+    """
+
+    def __init__(
+        self,
+        document: SnapshotDocument,
+        *,
+        store: ObjectStore,
+        content: ContentReader,
+        release: Callable[[], None],
+    ) -> None:
+        self._document = document
+        self._store = store
+        self._content = content
+        self._release = release
+        self._tree = Tree(content, document.root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the content. Closing twice does nothing."""
+        self._release()
+
+    @property
+    def document(self) -> SnapshotDocument:
+        """The snapshot's document."""
+        return self._document
+
+    @property
+    def tree(self) -> Tree:
+        """The tree behind it, for this package's own use."""
+        return self._tree
+
+    def directories(self) -> Iterator[DirectoryEntry]:
+        """Every directory, a parent before what is in it; "" is the data directory itself."""
+        return self._tree.directories()
+
+    def files(self) -> Iterator[FileEntry]:
+        """Every file, directory by directory."""
+        return self._tree.files()
+
+    def entry(self, path: str) -> FileEntry | None:
+        """The file of this path, or None."""
+        return self._tree.file(path)
+
+    def extents(self, entry: FileEntry, *, first: int = 0, end: int | None = None) -> Iterator[Extent]:
+        """Where the pages [first, end) of a relation file are: in order, without gaps, zeros included."""
+        _require_relation(entry)
+        return self._tree.extents(entry.record, first=first, end=end)
+
+    def read_blocks(self, entry: FileEntry, first: int, count: int) -> bytes:
+        """These pages of a relation file. Raises InvalidRequest for pages it does not have."""
+        parts = []
+        for extent in self.extents(entry, first=first, end=first + count):
+            if extent.frame is None:
+                parts.append(bytes(extent.count * BLOCK))
+                continue
+            frame = self._content.load(ContentKind.PAGES, extent.frame)
+            part = frame[extent.index * BLOCK : (extent.index + extent.count) * BLOCK]
+            if len(part) != extent.count * BLOCK:
+                raise StoredDataCorrupt(f"The frame {extent.frame.hex()} is shorter than its extent.")
+            parts.append(part)
+        return b"".join(parts)
+
+    def read_file(self, entry: FileEntry, offset: int, length: int) -> bytes:
+        """Bytes of any file from `offset` on; fewer than `length` only where the file ends."""
+        if offset < 0 or length < 0:
+            raise InvalidRequest("Offset and length of a read are not negative.")
+        end = min(entry.size, offset + length)
+        if offset >= end:
+            return b""
+        if entry.is_relation:
+            first = offset // BLOCK
+            pages = self.read_blocks(entry, first, -(-end // BLOCK) - first)
+            return pages[offset - first * BLOCK : end - first * BLOCK]
+        if entry.record.inline is not None:
+            return entry.record.inline[offset:end]
+        return self._read_chunks(entry, offset, end)
+
+    def fetch_plan(self, entries: Iterable[FileEntry] | None = None) -> Iterator[FetchGroup]:
+        """What to fetch for all files, or for these, to have every byte that is not zero.
+
+        Give each group to `fetch`; order between groups does not matter. Create the files with their final
+        length first: holes are the zeros. The plan is made by one thread as it is iterated.
+        """
+        return fetch.plan(self._tree, self._content, self.files() if entries is None else entries)
+
+    def fetch(self, group: FetchGroup) -> Iterator[Piece]:
+        """The pieces of a group: bytes and where they belong. Call it from as many threads as you like."""
+        return fetch.fetch(self._store, self._content, group)
+
+    def _read_chunks(self, entry: FileEntry, offset: int, end: int) -> bytes:
+        parts = []
+        first = offset // CHUNK_BYTES
+        for chunk in self._tree.chunks(entry.record, first=first):
+            if chunk.offset >= end:
+                break
+            parts.append(self._chunk(chunk.content_id, chunk.length))
+        start = first * CHUNK_BYTES
+        return b"".join(parts)[offset - start : end - start]
+
+    def _chunk(self, content_id: bytes | None, length: int) -> bytes:
+        if content_id is None:
+            return bytes(length)
+        data = self._content.load(ContentKind.CHUNK, content_id)
+        if len(data) != length:
+            raise StoredDataCorrupt(f"The chunk {content_id.hex()} has another length than its file says.")
+        return data
+
+
+def _require_relation(entry: FileEntry) -> None:
+    if not entry.is_relation:
+        raise InvalidRequest(f"{entry.path!r} is not a relation file.")

@@ -1,0 +1,209 @@
+"""The job that takes a snapshot, and what a final snapshot shares with it."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from stillframe.backup.capture import CaptureRequest, capture
+from stillframe.domain.identifiers import LineageId, SnapshotId
+from stillframe.domain.lsn import Lsn
+from stillframe.domain.namespace import Incarnation, Namespace
+from stillframe.domain.operation import Operation, OperationStatus
+from stillframe.domain.snapshot import Snapshot, SnapshotProgress, SnapshotStatus
+from stillframe.errors import InternalError, ObjectMissing, ServerUnavailable
+from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument
+from stillframe.service.foundation import Foundation
+from stillframe.service.jobs.runner import Failure
+from stillframe.service.jobs.states import free_in, load_namespace
+from stillframe.service.jobs.watch import Watch, watching
+from stillframe.service.repositories import Repositories
+from stillframe.service.servers import Servers
+
+CUT_OFF = "The service ended while the snapshot was being taken."
+
+
+class Capturer:
+    """Takes one snapshot of one namespace; knows how to tell, after a crash, whether it was committed."""
+
+    def __init__(self, foundation: Foundation, servers: Servers, repositories: Repositories) -> None:
+        self._base = foundation
+        self._servers = servers
+        self._repositories = repositories
+
+    def take(self, operation: Operation, namespace: Namespace, snapshot_id: SnapshotId, watch: Watch) -> None:
+        """Make the snapshot AVAILABLE. Raises what the capture raises; nothing of it is visible then."""
+        snapshot = self._find(snapshot_id)
+        if snapshot.status is not SnapshotStatus.CREATING:
+            return
+        with watching(
+            watch,
+            publish=lambda progress: self._publish(operation, snapshot_id, progress),
+            cancel_requested=lambda: self._cancel_requested(operation.id),
+        ):
+            document = self._capture(namespace, snapshot, watch)
+        self.complete(snapshot_id, document)
+
+    def recover(self, snapshot_id: SnapshotId) -> bool:
+        """After a crash: whether the snapshot had been committed; then it is made AVAILABLE."""
+        snapshot = self._find(snapshot_id)
+        if snapshot.status is SnapshotStatus.AVAILABLE:
+            return True
+        try:
+            document = self._repositories.of(snapshot.region).document(snapshot_id)
+        except ObjectMissing:
+            return False
+        self.complete(snapshot_id, document)
+        return True
+
+    def complete(self, snapshot_id: SnapshotId, document: SnapshotDocument) -> None:
+        """Write the committed snapshot's figures; retention begins now."""
+        with self._base.catalog.transaction() as transaction:
+            snapshot = transaction.snapshots.find(lock=True, id=snapshot_id)
+            if snapshot is None or snapshot.status is not SnapshotStatus.CREATING:
+                return
+            available = replace(
+                snapshot,
+                status=SnapshotStatus.AVAILABLE,
+                retention_started_at=document.facts.finished_at,
+                **_figures(document),
+            )
+            transaction.snapshots.put(available)
+
+    def fail(self, snapshot_id: SnapshotId, failure: Failure) -> None:
+        """The snapshot stays listed, FAILED or CANCELLED, with the reason."""
+        cancelled = failure.status is OperationStatus.CANCELLED
+        status = SnapshotStatus.CANCELLED if cancelled else SnapshotStatus.FAILED
+        with self._base.catalog.transaction() as transaction:
+            snapshot = transaction.snapshots.find(lock=True, id=snapshot_id)
+            if snapshot is not None and snapshot.status is SnapshotStatus.CREATING:
+                transaction.snapshots.put(
+                    replace(snapshot, status=status, failure=failure.summary, phase="ended")
+                )
+
+    def _capture(self, namespace: Namespace, snapshot: Snapshot, watch: Watch) -> SnapshotDocument:
+        repository = self._repositories.of(snapshot.region)
+        self._base.keys.ensure_key(snapshot.kms_key_id)
+        with self._base.catalog.transaction() as transaction:
+            workgroup = transaction.workgroups.find(namespace_id=namespace.id)
+            incarnation = transaction.incarnations.find(id=namespace.incarnation_id)
+            tags = {tag.key: tag.value for tag in transaction.tags.list(resource_arn=snapshot.arn)}
+        if incarnation is None:
+            raise InternalError(
+                "The namespace's incarnation is not in the catalog", namespace=str(namespace.id)
+            )
+        with (
+            self._servers.running(namespace, workgroup) as cluster,
+            repository.begin_snapshot(
+                snapshot_id=snapshot.id,
+                key_id=snapshot.kms_key_id,
+                level=self._base.settings.compression_level,
+            ) as writer,
+        ):
+            request = CaptureRequest(
+                lineage_id=incarnation.lineage_id,
+                attributes=_attributes(snapshot, tags),
+                ancestry=_ancestry(incarnation),
+                clock=self._base.clock,
+                threads=self._base.settings.copy_threads,
+            )
+            return capture(cluster, writer, request, progress=watch.progress, cancel=watch.cancel)
+
+    def _find(self, snapshot_id: SnapshotId) -> Snapshot:
+        with self._base.catalog.transaction() as transaction:
+            snapshot = transaction.snapshots.find(id=snapshot_id)
+        if snapshot is None:
+            raise InternalError("The snapshot to be taken is not in the catalog", snapshot=str(snapshot_id))
+        return snapshot
+
+    def _publish(self, operation: Operation, snapshot_id: SnapshotId, progress: SnapshotProgress) -> None:
+        moved = {
+            "phase": progress.phase,
+            "done_bytes": progress.done_bytes,
+            "total_bytes": progress.total_bytes,
+        }
+        speed = {"bytes_per_second": progress.bytes_per_second, "elapsed_seconds": progress.elapsed_seconds}
+        with self._base.catalog.transaction() as transaction:
+            transaction.operations.change(moved, id=operation.id)
+            transaction.snapshots.change(moved | speed, id=snapshot_id, status=SnapshotStatus.CREATING)
+
+    def _cancel_requested(self, operation_id: uuid.UUID) -> bool:
+        with self._base.catalog.transaction() as transaction:
+            return transaction.operations.count(id=operation_id, cancel_requested=True) > 0
+
+
+class CreateSnapshot:
+    """One snapshot, asked for by CreateSnapshot."""
+
+    retries = False
+
+    def __init__(self, foundation: Foundation, capturer: Capturer) -> None:
+        self._base = foundation
+        self._capturer = capturer
+
+    def run(self, operation: Operation, watch: Watch) -> None:
+        """Take the snapshot. One that was cut off is never begun again: it would be of another moment."""
+        snapshot_id = SnapshotId(operation.subject_id)
+        if operation.attempts > 1:
+            self._finish_or_fail(operation, snapshot_id)
+            return
+        namespace, _ = load_namespace(self._base, operation)
+        self._capturer.take(operation, namespace, snapshot_id, watch)
+        self._free(operation)
+
+    def give_up(self, operation: Operation, failure: Failure) -> None:
+        """The snapshot is FAILED or CANCELLED, the namespace AVAILABLE."""
+        self._capturer.fail(SnapshotId(operation.subject_id), failure)
+        self._free(operation)
+
+    def _finish_or_fail(self, operation: Operation, snapshot_id: SnapshotId) -> None:
+        if not self._capturer.recover(snapshot_id):
+            raise ServerUnavailable(CUT_OFF, hint="Take the snapshot again.")
+        self._free(operation)
+
+    def _free(self, operation: Operation) -> None:
+        with self._base.catalog.transaction() as transaction:
+            free_in(transaction, operation)
+
+
+def _figures(document: SnapshotDocument) -> dict[str, Any]:
+    facts, statistics = document.facts, document.statistics
+    return {
+        "phase": "done",
+        "done_bytes": facts.bytes_read,
+        "total_bytes": facts.bytes_read,
+        "elapsed_seconds": facts.duration_seconds,
+        "bytes_per_second": facts.bytes_read / facts.duration_seconds if facts.duration_seconds > 0 else 0.0,
+        "logical_bytes": statistics.logical_bytes,
+        "stored_bytes": statistics.new_stored_bytes,
+        "damage": "\n".join(facts.damage) or None,
+    }
+
+
+def _ancestry(incarnation: Incarnation) -> list[AncestryEntry]:
+    return [
+        AncestryEntry(lineage_id=LineageId(lineage), timeline=timeline, fork_lsn=Lsn(fork))
+        for lineage, timeline, fork in incarnation.ancestry
+    ]
+
+
+def _attributes(snapshot: Snapshot, tags: Mapping[str, str]) -> SnapshotAttributes:
+    """What the API shows of a snapshot, as the repository keeps it."""
+    return SnapshotAttributes(
+        account=snapshot.account,
+        region=snapshot.region,
+        snapshot_name=snapshot.name,
+        snapshot_arn=snapshot.arn,
+        namespace_id=str(snapshot.namespace_id),
+        namespace_name=snapshot.namespace_name,
+        namespace_arn=snapshot.namespace_arn,
+        admin_username=snapshot.admin_username,
+        db_name=snapshot.db_name,
+        kms_key_id=snapshot.kms_key_id,
+        created_at=snapshot.created_at,
+        retention_days=snapshot.retention_days,
+        publicly_accessible=snapshot.publicly_accessible,
+        admin_secret_arn=snapshot.admin_secret_arn,
+        admin_secret_kms_key_id=snapshot.admin_secret_kms_key_id,
+        tags=dict(tags),
+    )

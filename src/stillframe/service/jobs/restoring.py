@@ -1,0 +1,222 @@
+"""The job that replaces a namespace's databases by those of a snapshot.
+
+The new incarnation is built and started beside the old one. The catalog's switch from one to the other is the
+point of no return: a failure before it leaves the old databases, a crash after it is completed by running again.
+"""
+
+import uuid
+from dataclasses import dataclass, replace
+
+from stillframe.backup.restore import restore, start_restored
+from stillframe.catalog import Transaction
+from stillframe.domain.identifiers import IncarnationId, KmsKeyId, LineageId, SnapshotId
+from stillframe.domain.namespace import Incarnation, Namespace
+from stillframe.domain.operation import Operation
+from stillframe.domain.snapshot import Snapshot, SnapshotProgress
+from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
+from stillframe.errors import InternalError
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.connection import connect
+from stillframe.postgres.roles import set_password
+from stillframe.repository import SnapshotFacts, SnapshotReader
+from stillframe.service.endpoints import Endpoints
+from stillframe.service.foundation import Foundation
+from stillframe.service.jobs.runner import Failure
+from stillframe.service.jobs.states import free_in, load, load_namespace
+from stillframe.service.jobs.watch import Watch, watching
+from stillframe.service.repositories import Repositories
+from stillframe.service.servers import Servers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreTools:
+    """What a restore works with."""
+
+    servers: Servers
+    endpoints: Endpoints
+    repositories: Repositories
+
+
+class RestoreFromSnapshot:
+    """A new incarnation from the snapshot, the switch, the end of the old one."""
+
+    retries = False
+
+    def __init__(self, foundation: Foundation, tools: RestoreTools) -> None:
+        self._base = foundation
+        self._servers = tools.servers
+        self._endpoints = tools.endpoints
+        self._repositories = tools.repositories
+
+    def run(self, operation: Operation, watch: Watch) -> None:
+        """Build, start, switch, clean up. Running it again after a crash begins anew, or only cleans up."""
+        namespace, workgroup = load(self._base, operation)
+        if not self._has_switched(operation, namespace):
+            self._drop_others(namespace)
+            self._endpoints.pause(workgroup.id)
+            incarnation = self._build(operation, namespace, workgroup, watch)
+            namespace = self._switch(operation, namespace, incarnation)
+        workgroup = replace(workgroup, publicly_accessible=self._snapshot(operation).publicly_accessible)
+        watch.progress.begin("switching over")
+        cluster = self._servers.start(namespace, workgroup)
+        opened = self._servers.open_endpoint(workgroup, cluster)
+        self._drop_others(namespace)
+        self._finish(operation, opened)
+
+    def give_up(self, operation: Operation, failure: Failure) -> None:  # noqa: ARG002 - part of the port
+        """The old databases run on; the reason is in the operation's record."""
+        namespace, workgroup = load_namespace(self._base, operation)
+        self._drop_others(namespace)
+        if workgroup is None:
+            raise InternalError("The restored namespace lost its workgroup", namespace=str(namespace.id))
+        cluster = self._servers.start(namespace, workgroup)
+        self._finish(operation, self._servers.open_endpoint(workgroup, cluster))
+        self._forget_secret(operation)
+
+    def _has_switched(self, operation: Operation, namespace: Namespace) -> bool:
+        return namespace.incarnation_id == _incarnation_of(operation)
+
+    def _build(
+        self, operation: Operation, namespace: Namespace, workgroup: Workgroup, watch: Watch
+    ) -> Incarnation:
+        """The new incarnation, running and checked, with the wanted admin password."""
+        incarnation_id = _incarnation_of(operation)
+        cluster = self._servers.cluster(namespace.id, incarnation_id)
+        self._servers.machine.identity.make_directory(cluster.data_directory.parent)
+        snapshot = self._snapshot(operation)
+        with (
+            self._repositories.of(snapshot.region).open_snapshot(snapshot.id) as reader,
+            watching(
+                watch,
+                publish=lambda progress: self._publish(operation, progress),
+                cancel_requested=lambda: False,
+            ),
+        ):
+            timeline = self._lay_out(reader, cluster, watch)
+            start_restored(
+                cluster,
+                reader.document.facts,
+                timeline=timeline,
+                settings=self._servers.settings_for(workgroup),
+            )
+            facts = reader.document.facts
+            ancestry = (*_ancestry(facts), (facts.lineage_id, facts.timeline, int(facts.stop_lsn)))
+        self._set_managed_password(operation, snapshot, cluster)
+        return Incarnation(
+            id=incarnation_id,
+            namespace_id=namespace.id,
+            lineage_id=LineageId(self._base.new_id()),
+            created_at=self._base.clock.now(),
+            system_identifier=facts.postgres.system_identifier,
+            timeline=timeline,
+            origin_snapshot_id=snapshot.id,
+            ancestry=ancestry,
+        )
+
+    def _lay_out(self, reader: SnapshotReader, cluster: Cluster, watch: Watch) -> int:
+        """Write the files; the timeline number that this restore, and no other, will have."""
+        facts = reader.document.facts
+        with self._base.catalog.transaction() as transaction:
+            timeline = transaction.take_timeline(facts.postgres.system_identifier, facts.timeline + 1)
+        restore(
+            reader,
+            cluster.data_directory,
+            identity=cluster.identity,
+            threads=self._base.settings.copy_threads,
+            progress=watch.progress,
+            cancel=watch.cancel,
+        )
+        return timeline
+
+    def _set_managed_password(self, operation: Operation, snapshot: Snapshot, cluster: Cluster) -> None:
+        verifier = operation.arguments.get("admin_verifier")
+        if verifier is not None:
+            with connect(cluster) as session:
+                set_password(session, role=snapshot.admin_username, verifier=str(verifier))
+
+    def _switch(self, operation: Operation, namespace: Namespace, incarnation: Incarnation) -> Namespace:
+        """The point of no return: the catalog says which incarnation is the namespace."""
+        snapshot = self._snapshot(operation)
+        with connect(self._servers.cluster(namespace.id, incarnation.id)) as session:
+            (verifier,) = session.row(
+                "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (snapshot.admin_username,)
+            )
+        secret_id = operation.arguments.get("admin_secret_id")
+        with self._base.catalog.transaction() as transaction:
+            transaction.incarnations.upsert(incarnation)
+            transaction.database_users.delete(namespace_id=namespace.id)
+            _keep_only_secret(transaction, namespace, secret_id)
+            switched = replace(
+                namespace,
+                incarnation_id=incarnation.id,
+                admin_username=snapshot.admin_username,
+                admin_verifier=verifier,
+                db_name=snapshot.db_name,
+                admin_secret_id=uuid.UUID(str(secret_id)) if secret_id else None,
+                admin_secret_kms_key_id=_secret_key(transaction, secret_id),
+            )
+            transaction.namespaces.put(switched)
+        return switched
+
+    def _finish(self, operation: Operation, workgroup: Workgroup) -> None:
+        with self._base.catalog.transaction() as transaction:
+            transaction.workgroups.put(
+                replace(workgroup, status=WorkgroupStatus.AVAILABLE, operation_id=None)
+            )
+            free_in(transaction, operation)
+
+    def _drop_others(self, namespace: Namespace) -> None:
+        """Remove every incarnation but the current one: what a cut-off restore left, or what it replaced."""
+        for cluster in self._servers.clusters_of(namespace.id):
+            incarnation_id = uuid.UUID(cluster.data_directory.name)
+            if incarnation_id != namespace.incarnation_id:
+                self._servers.drop(namespace.id, incarnation_id)
+                with self._base.catalog.transaction() as transaction:
+                    transaction.incarnations.delete(id=incarnation_id)
+
+    def _snapshot(self, operation: Operation) -> Snapshot:
+        with self._base.catalog.transaction() as transaction:
+            snapshot = transaction.snapshots.find(id=_snapshot_of(operation))
+        if snapshot is None:
+            raise InternalError("The snapshot to restore from is gone", operation=str(operation.id))
+        return snapshot
+
+    def _publish(self, operation: Operation, progress: SnapshotProgress) -> None:
+        moved = {
+            "phase": progress.phase,
+            "done_bytes": progress.done_bytes,
+            "total_bytes": progress.total_bytes,
+        }
+        with self._base.catalog.transaction() as transaction:
+            transaction.operations.change(moved, id=operation.id)
+
+    def _forget_secret(self, operation: Operation) -> None:
+        secret_id = operation.arguments.get("admin_secret_id")
+        if secret_id is not None:
+            with self._base.catalog.transaction() as transaction:
+                transaction.managed_secrets.delete(id=uuid.UUID(str(secret_id)))
+
+
+def _incarnation_of(operation: Operation) -> IncarnationId:
+    """The new incarnation has the operation's id: running again finds what an earlier attempt began."""
+    return IncarnationId(operation.id)
+
+
+def _snapshot_of(operation: Operation) -> SnapshotId:
+    return SnapshotId(uuid.UUID(str(operation.arguments["snapshot_id"])))
+
+
+def _ancestry(facts: SnapshotFacts) -> tuple[tuple[uuid.UUID, int, int], ...]:
+    return tuple((entry.lineage_id, entry.timeline, int(entry.fork_lsn)) for entry in facts.ancestry)
+
+
+def _keep_only_secret(transaction: Transaction, namespace: Namespace, secret_id: object) -> None:
+    """A managed password goes with the databases it belonged to."""
+    for secret in transaction.managed_secrets.list(namespace_id=namespace.id):
+        if str(secret.id) != str(secret_id):
+            transaction.managed_secrets.delete(id=secret.id)
+
+
+def _secret_key(transaction: Transaction, secret_id: object) -> KmsKeyId | None:
+    secret = transaction.managed_secrets.find(id=uuid.UUID(str(secret_id))) if secret_id else None
+    return secret.kms_key_id if secret else None

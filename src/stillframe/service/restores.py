@@ -1,0 +1,104 @@
+"""Accepting restores."""
+
+from dataclasses import dataclass, replace
+
+from stillframe.catalog import Transaction
+from stillframe.domain.access import Caller
+from stillframe.domain.identifiers import parse_kms_key_id
+from stillframe.domain.namespace import Namespace
+from stillframe.domain.operation import OperationKind
+from stillframe.domain.snapshot import Snapshot, SnapshotStatus
+from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
+from stillframe.errors import Conflict, InvalidRequest
+from stillframe.service.foundation import Foundation, require_available, require_workgroup_available
+from stillframe.service.namespace_lookup import find_namespace
+from stillframe.service.operations import Intent, claim
+from stillframe.service.secrets import managed_password
+from stillframe.service.snapshots import SnapshotSelector, find_snapshot
+from stillframe.service.workgroups import find_workgroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """A request to replace a namespace's databases by those of a snapshot."""
+
+    namespace_name: str
+    workgroup_name: str
+    snapshot: SnapshotSelector
+    manage_admin_password: bool = False
+    secret_kms_key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedRestore:
+    """The namespace, now MODIFYING, and the snapshot it will be restored from."""
+
+    namespace: Namespace
+    snapshot: Snapshot
+
+
+class Restores:
+    """RestoreFromSnapshot."""
+
+    def __init__(self, foundation: Foundation) -> None:
+        self._base = foundation
+
+    def from_snapshot(self, caller: Caller, request: RestoreRequest) -> AcceptedRestore:
+        """Accept a restore; a job carries it out, and the old databases stay until the new ones answer.
+
+        Raises NotFound (namespace, workgroup, snapshot), Conflict (busy, snapshot not AVAILABLE), InvalidRequest.
+        """
+        if request.snapshot.name is not None and request.snapshot.arn is not None:
+            raise InvalidRequest("Give either snapshotName or snapshotArn, not both.")
+        if request.secret_kms_key_id is not None and not request.manage_admin_password:
+            raise InvalidRequest("adminPasswordSecretKmsKeyId needs manageAdminPassword.")
+        with self._base.catalog.transaction() as transaction:
+            namespace = find_namespace(transaction, caller.scope, request.namespace_name, lock=True)
+            workgroup = find_workgroup(transaction, caller.scope, request.workgroup_name, lock=True)
+            _require_together(namespace, workgroup)
+            snapshot = find_snapshot(transaction, caller, request.snapshot, lock=True)
+            require_available(namespace)
+            require_workgroup_available(workgroup)
+            _require_restorable(snapshot)
+            arguments = {
+                "snapshot_id": str(snapshot.id),
+                **self._secret(transaction, caller, namespace, request),
+            }
+            intent = Intent(
+                kind=OperationKind.RESTORE_FROM_SNAPSHOT, subject_id=workgroup.id, arguments=arguments
+            )
+            accepted = claim(self._base, transaction, namespace, caller, intent)
+            modifying = replace(
+                workgroup, status=WorkgroupStatus.MODIFYING, operation_id=accepted.operation.id
+            )
+            transaction.workgroups.put(modifying)
+        return AcceptedRestore(namespace=accepted.namespace, snapshot=snapshot)
+
+    def _secret(
+        self, transaction: Transaction, caller: Caller, namespace: Namespace, request: RestoreRequest
+    ) -> dict[str, object]:
+        """The new managed password, when one was asked for: its row, and what the job needs of it."""
+        if not request.manage_admin_password:
+            return {}
+        key = parse_kms_key_id(request.secret_kms_key_id) if request.secret_kms_key_id else None
+        password = managed_password(
+            self._base, caller, namespace_id=namespace.id, username=namespace.admin_username, kms_key_id=key
+        )
+        if password.secret is None:
+            return {}
+        transaction.managed_secrets.insert(password.secret)
+        return {"admin_verifier": password.verifier, "admin_secret_id": str(password.secret.id)}
+
+
+def _require_together(namespace: Namespace, workgroup: Workgroup) -> None:
+    if workgroup.namespace_id != namespace.id:
+        raise InvalidRequest(
+            f"Serverless workgroup {workgroup.name} is not associated with namespace {namespace.name}."
+        )
+
+
+def _require_restorable(snapshot: Snapshot) -> None:
+    if snapshot.status is not SnapshotStatus.AVAILABLE:
+        raise Conflict(
+            f"Serverless snapshot {snapshot.name} is {snapshot.status.value}, so it can't be restored."
+        )

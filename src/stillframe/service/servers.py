@@ -1,0 +1,239 @@
+"""The PostgreSQL servers of namespaces: where their files are, how they are started, stopped and reached."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stillframe.domain.identifiers import IncarnationId, LineageId
+from stillframe.domain.namespace import Incarnation, Namespace
+from stillframe.domain.parameters import complete_parameters, server_settings
+from stillframe.domain.workgroup import ALLOWED_PORTS, Workgroup
+from stillframe.errors import Conflict, InternalError, Unsupported
+from stillframe.postgres.cluster import Cluster, ClusterState, short_socket_directory
+from stillframe.postgres.identity import ServerIdentity
+from stillframe.postgres.installation import Installation
+from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.postgres.roles import prepare_namespace
+from stillframe.postgres.settings import ServerSettings
+from stillframe.service.endpoints import EndpointRoute, Endpoints
+from stillframe.service.foundation import Foundation
+
+_MEBIBYTE = 1024 * 1024
+_LEAST_BUFFERS = 16 * _MEBIBYTE
+_MOST_CONNECTIONS = 500
+"""The same for every server, so that a restored copy never has less than its source (recovery would refuse)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What the servers run on: PostgreSQL's programs and the OS user that runs them."""
+
+    installation: Installation
+    identity: ServerIdentity
+
+
+class Servers:
+    """Clusters by namespace and incarnation."""
+
+    def __init__(self, foundation: Foundation, machine: Machine, endpoints: Endpoints) -> None:
+        self._base = foundation
+        self._machine = machine
+        self._endpoints = endpoints
+
+    @property
+    def machine(self) -> Machine:
+        """The installation and the OS user."""
+        return self._machine
+
+    def cluster(self, namespace_id: uuid.UUID, incarnation_id: uuid.UUID) -> Cluster:
+        """The cluster of an incarnation, running or not, existing or not."""
+        directory = self._base.settings.paths.namespace(namespace_id) / str(incarnation_id)
+        sockets = self._base.settings.paths.run / "pg" / incarnation_id.hex[:12]
+        return Cluster(
+            installation=self._machine.installation,
+            identity=self._machine.identity,
+            data_directory=directory,
+            socket_directory=short_socket_directory(sockets, identity=self._machine.identity),
+            log_directory=self._base.settings.paths.logs / str(namespace_id),
+        )
+
+    def current(self, namespace: Namespace) -> Cluster:
+        """The cluster of the namespace's current incarnation. Raises InternalError when it has none yet."""
+        if namespace.incarnation_id is None:
+            raise InternalError("The namespace has no storage yet", namespace=str(namespace.id))
+        return self.cluster(namespace.id, namespace.incarnation_id)
+
+    def ensure_storage(self, namespace: Namespace, workgroup: Workgroup | None) -> Namespace:
+        """The namespace with storage: a new cluster with its admin and first database, made when there is none.
+
+        The new server is left running when there is a workgroup to serve. Safe to repeat
+        after a crash: what an earlier attempt left is removed first.
+        """
+        if namespace.incarnation_id is not None:
+            return namespace
+        remove_tree(self._base.settings.paths.namespace(namespace.id))
+        incarnation = self._new_incarnation(namespace)
+        cluster = self.cluster(namespace.id, incarnation.id)
+        self._machine.identity.make_directory(cluster.data_directory.parent)
+        control = cluster.initialize()
+        self._create_first_database(cluster, namespace, workgroup)
+        incarnation = replace(incarnation, system_identifier=control.system_identifier)
+        with self._base.catalog.transaction() as transaction:
+            transaction.incarnations.insert(incarnation)
+            current = transaction.namespaces.find(lock=True, id=namespace.id)
+            if current is None:
+                raise InternalError(
+                    "The namespace vanished while its storage was made", namespace=str(namespace.id)
+                )
+            stored = replace(current, incarnation_id=incarnation.id)
+            transaction.namespaces.put(stored)
+        return stored
+
+    def settings_for(self, workgroup: Workgroup | None) -> ServerSettings:
+        """Memory from the capacity, user settings from the parameters; small ones for a server nobody uses."""
+        if workgroup is None:
+            return ServerSettings(
+                max_connections=_MOST_CONNECTIONS,
+                shared_buffers=_LEAST_BUFFERS,
+                users=server_settings(complete_parameters(())),
+            )
+        buffers = self._buffers(workgroup.base_capacity)
+        return ServerSettings(
+            max_connections=_MOST_CONNECTIONS,
+            shared_buffers=buffers,
+            work_mem=max(4 * _MEBIBYTE, buffers // 64),
+            maintenance_work_mem=max(64 * _MEBIBYTE, buffers // 8),
+            users=server_settings(workgroup.config_parameters),
+        )
+
+    def start(self, namespace: Namespace, workgroup: Workgroup | None) -> Cluster:
+        """The namespace's server, running with the workgroup's settings. Raises ServerUnavailable."""
+        cluster = self.current(namespace)
+        cluster.start(self.settings_for(workgroup))
+        return cluster
+
+    @contextmanager
+    def running(self, namespace: Namespace, workgroup: Workgroup | None) -> Iterator[Cluster]:
+        """The running cluster for the length of the block; a server started only for it is stopped after."""
+        cluster = self.current(namespace)
+        was_running = cluster.status().state is ClusterState.RUNNING
+        if not was_running:
+            cluster.start(self.settings_for(workgroup))
+        try:
+            yield cluster
+        finally:
+            if not was_running and workgroup is None:
+                cluster.stop()
+
+    def open_endpoint(self, workgroup: Workgroup, cluster: Cluster) -> Workgroup:
+        """Relay the workgroup's port to the cluster; when the port is taken, the next free one is used.
+
+        Returns the workgroup with the port it got. Raises Unsupported when all allowed ports are taken.
+        """
+        for port in _candidates(workgroup):
+            opened = replace(workgroup, port=port)
+            try:
+                self._endpoints.open(self.route(opened, cluster))
+            except Conflict:
+                continue
+            return opened
+        raise Unsupported(
+            "Every port that a workgroup may listen on is taken on this host.",
+            hint="End another program that listens within 5431-5455 or 8191-8215.",
+        )
+
+    def route(self, workgroup: Workgroup, cluster: Cluster) -> EndpointRoute:
+        """Where the workgroup's clients come in and where they are led."""
+        if workgroup.port is None:
+            raise InternalError("The workgroup has no port yet", workgroup=str(workgroup.id))
+        return EndpointRoute(
+            workgroup_id=workgroup.id,
+            host=self._base.settings.host if workgroup.publicly_accessible else "127.0.0.1",
+            port=workgroup.port,
+            socket_directory=cluster.socket_directory,
+            socket_port=cluster.socket_port,
+        )
+
+    def all_clusters(self) -> Iterator[Cluster]:
+        """Every cluster that has files in this data directory, known to the catalog or not."""
+        for directory in sorted((self._base.settings.paths.root / "namespaces").glob("*/*")):
+            yield self.cluster(uuid.UUID(directory.parent.name), uuid.UUID(directory.name))
+
+    def clusters_of(self, namespace_id: uuid.UUID) -> list[Cluster]:
+        """Every incarnation of a namespace that has files, current or not."""
+        directories = sorted(self._base.settings.paths.namespace(namespace_id).glob("*"))
+        return [self.cluster(namespace_id, uuid.UUID(directory.name)) for directory in directories]
+
+    def remove_leftover(self, cluster: Cluster) -> None:
+        """Remove what a cut-off making of this cluster left."""
+        remove_tree(cluster.data_directory)
+
+    def new_incarnation_id(self) -> IncarnationId:
+        """A fresh identifier."""
+        return IncarnationId(self._base.new_id())
+
+    def drop(self, namespace_id: uuid.UUID, incarnation_id: uuid.UUID) -> None:
+        """Stop an incarnation's server and remove its files. Nothing happens when there are none."""
+        cluster = self.cluster(namespace_id, incarnation_id)
+        cluster.stop()
+        remove_tree(cluster.data_directory)
+        remove_tree(cluster.socket_directory)
+
+    def drop_all(self, namespace_id: uuid.UUID) -> None:
+        """Remove every incarnation of a namespace."""
+        directory = self._base.settings.paths.namespace(namespace_id)
+        if directory.is_dir():
+            for entry in sorted(directory.iterdir()):
+                self.drop(namespace_id, uuid.UUID(entry.name))
+            remove_tree(directory)
+        remove_tree(self._base.settings.paths.logs / str(namespace_id))
+
+    def _new_incarnation(self, namespace: Namespace) -> Incarnation:
+        return Incarnation(
+            id=self.new_incarnation_id(),
+            namespace_id=namespace.id,
+            lineage_id=LineageId(self._base.new_id()),
+            created_at=self._base.clock.now(),
+        )
+
+    def _create_first_database(
+        self, cluster: Cluster, namespace: Namespace, workgroup: Workgroup | None
+    ) -> None:
+        cluster.start(self.settings_for(workgroup))
+        try:
+            prepare_namespace(
+                cluster,
+                admin=namespace.admin_username,
+                verifier=namespace.admin_verifier,
+                database=namespace.db_name,
+            )
+        except BaseException:
+            cluster.stop()
+            raise
+        if workgroup is None:
+            cluster.stop()
+
+    def _buffers(self, capacity: int) -> int:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return max(_LEAST_BUFFERS, min(capacity * self._base.settings.memory_per_rpu, machine // 4))
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory with all it holds; one that is not there is fine."""
+    with translating_os_errors(f"removing {directory}"):
+        try:
+            shutil.rmtree(directory)
+        except FileNotFoundError:
+            return
+
+
+def _candidates(workgroup: Workgroup) -> Iterator[int]:
+    first = workgroup.port if workgroup.port is not None else workgroup.requested_port
+    yield first
+    everything = [port for allowed in ALLOWED_PORTS for port in allowed]
+    later = [port for port in everything if port > first]
+    yield from later + [port for port in everything if port < first]

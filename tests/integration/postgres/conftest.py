@@ -1,0 +1,14 @@
+"""One running namespace for all tests of a module that do not stop it."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.postgres import running_namespace
+
+from stillframe.postgres.cluster import Cluster
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[Cluster]:
+    with running_namespace() as cluster:
+        yield cluster

@@ -1,0 +1,87 @@
+"""Real clusters for tests: made quickly, on a directory the server's user can reach, gone at the end."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from stillframe.postgres.cluster import Cluster, StopMode
+from stillframe.postgres.identity import ServerIdentity, server_identity
+from stillframe.postgres.installation import Installation, find_installation
+from stillframe.postgres.roles import prepare_namespace
+from stillframe.postgres.scram import scram_verifier
+from stillframe.postgres.settings import MEGABYTE, ServerSettings
+
+ADMIN = "admin"
+PASSWORD = "Correct7horse"  # noqa: S105 -- of a cluster that lives for a test
+SMALL = ServerSettings(max_connections=40, shared_buffers=32 * MEGABYTE, max_wal_size=256 * MEGABYTE)
+
+
+def machine() -> tuple[ServerIdentity, Installation]:
+    """The OS user and the programs that servers run with here."""
+    identity = server_identity()
+    return identity, find_installation(None, identity=identity)
+
+
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A short, temporary directory that the server's user may enter; pytest's own are closed to it."""
+    path = Path(tempfile.mkdtemp(prefix="sf-"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def cluster_in(directory: Path) -> Cluster:
+    """A cluster of that directory, not yet made."""
+    identity, installation = machine()
+    return Cluster(
+        installation=installation,
+        identity=identity,
+        data_directory=directory / "data",
+        socket_directory=directory / "run",
+        log_directory=directory / "log",
+    )
+
+
+@contextmanager
+def stopped_at_the_end(*clusters: Cluster) -> Iterator[None]:
+    """End the servers of these clusters when the block is left, however that happens."""
+    try:
+        yield
+    finally:
+        for cluster in clusters:
+            cluster.stop(StopMode.IMMEDIATE, deadline=20)
+
+
+@contextmanager
+def running_namespace(settings: ServerSettings = SMALL) -> Iterator[Cluster]:
+    """A started cluster with an admin and a database `dev`."""
+    with reachable_directory() as directory:
+        cluster = cluster_in(directory)
+        with stopped_at_the_end(cluster):
+            cluster.initialize()
+            cluster.start(settings)
+            prepare_namespace(cluster, admin=ADMIN, verifier=scram_verifier(PASSWORD), database="dev")
+            yield cluster
+
+
+def login(
+    cluster: Cluster, user: str = ADMIN, password: str = PASSWORD, *, database: str = "dev"
+) -> "psycopg.Connection[tuple[object, ...]]":
+    """A user's own connection, in autocommit."""
+    return psycopg.connect(
+        host=str(cluster.socket_directory),
+        port=cluster.socket_port,
+        user=user,
+        password=password,
+        dbname=database,
+        autocommit=True,
+        passfile=os.devnull + "/none",
+    )
