@@ -68,7 +68,7 @@ def serve(
         worker.start()
         # Before the servers: what the worker is doing needs them.
         stack.callback(worker.stop)
-        _start_catalog(parts)
+        start_catalog(parts)
         root = ensure_root_key(parts)
         worker.catalog_is_ready()
         port = listener.getsockname()[1]
@@ -87,7 +87,7 @@ def serve(
     return 0
 
 
-def _start_catalog(parts: Parts) -> None:
+def start_catalog(parts: Parts) -> None:
     """The embedded catalog: made when there is none, started, brought to the newest schema."""
     cluster = parts.catalog_cluster
     if not (cluster.data_directory / "PG_VERSION").exists():

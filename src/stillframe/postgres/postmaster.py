@@ -28,8 +28,8 @@ class PidFile:
 
     @property
     def accepting(self) -> bool:
-        """Whether the server said that it takes connections (read-write, or read-only in recovery)."""
-        return self.status in {"ready", "standby"}
+        """Whether the server said that it takes connections and has left recovery."""
+        return self.status == "ready"
 
 
 def read_pid_file(data_directory: Path) -> PidFile | None:

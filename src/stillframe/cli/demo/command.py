@@ -37,7 +37,7 @@ def demo(
     generator = find_generator()
     narrator.open()
     began = time.perf_counter()
-    with Local(log_level="info") as local:
+    with Local(log_level="warning") as local:
         stage = Stage(local=local, terminal=terminal, narrator=narrator, generator=generator, scale=scale)
         stage.facts.start_seconds = time.perf_counter() - began
         _play(stage)

@@ -39,7 +39,11 @@ class Difference:
 Fingerprints = Mapping[str, Fingerprint]
 Opener = Callable[[str], AbstractContextManager[psycopg.Connection]]
 
-_DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+_DATABASES = """
+    SELECT datname FROM pg_database
+    WHERE datallowconn AND NOT datistemplate AND has_database_privilege(datname, 'CONNECT')
+    ORDER BY datname
+"""
 _RELATIONS = """
     SELECT n.nspname, c.relname, c.relkind = 'S'
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

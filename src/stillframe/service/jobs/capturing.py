@@ -66,7 +66,7 @@ class Capturer:
                 snapshot,
                 status=SnapshotStatus.AVAILABLE,
                 retention_started_at=document.facts.finished_at,
-                **_figures(document),
+                **figures_of(document),
             )
             transaction.snapshots.put(available)
 
@@ -166,7 +166,8 @@ class CreateSnapshot:
             free_in(transaction, operation)
 
 
-def _figures(document: SnapshotDocument) -> dict[str, Any]:
+def figures_of(document: SnapshotDocument) -> dict[str, Any]:
+    """What was measured of a committed snapshot, as columns of its row."""
     facts, statistics = document.facts, document.statistics
     return {
         "phase": "done",
