@@ -13,6 +13,7 @@ from enum import Enum
 import psycopg
 from hypothesis import strategies as st
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from stillframe.catalog import JobWorker
 from stillframe.domain.identifiers import AccountId, KmsKeyId, NamespaceId, NamespaceName, Region
@@ -42,8 +43,9 @@ def running_server() -> Iterator[Cluster]:
 
 def conninfo_of(cluster: Cluster, database: str) -> str:
     """How a database of that server is reached."""
-    place = {"host": cluster.socket_directory, "port": cluster.socket_port}
-    return psycopg.conninfo.make_conninfo("", **place, user=SERVICE_ROLE, dbname=database)
+    return make_conninfo(
+        host=str(cluster.socket_directory), port=cluster.socket_port, user=SERVICE_ROLE, dbname=database
+    )
 
 
 def new_database(cluster: Cluster, *, template: str = "template0") -> str:

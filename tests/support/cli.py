@@ -1,6 +1,7 @@
 """A service that answers what a test tells it to, spoken to by real SDK clients over real HTTP."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,8 +9,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import stillframe
+
 Parameters = dict[str, Any]
 Answer = Mapping[str, Any] | Callable[[Parameters], Mapping[str, Any]]
+
+
+def environment() -> dict[str, str]:
+    """Our environment, without settings, with this very package importable."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STILLFRAME_"))}
+    return kept | {"PYTHONPATH": str(Path(stillframe.__file__).parents[1])}
 
 
 class Refusal(Exception):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,3 +86,23 @@ def login(
         autocommit=True,
         passfile=os.devnull + "/none",
     )
+
+
+def pgbench(cluster: Cluster, *options: str) -> None:
+    """Run pgbench as the admin on `dev`, to its end."""
+    subprocess.run(_pgbench_command(cluster, *options), env=_environment(), check=True, capture_output=True)
+
+
+def pgbench_beside(cluster: Cluster, *options: str) -> "subprocess.Popen[bytes]":
+    """Start pgbench as the admin on `dev`; the caller waits for it."""
+    command = _pgbench_command(cluster, *options)
+    return subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _pgbench_command(cluster: Cluster, *options: str) -> list[str]:
+    program = str(cluster.installation.program("pgbench"))
+    return [program, *options, "-h", str(cluster.socket_directory), "-U", ADMIN, "dev"]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PGPASSWORD": PASSWORD}

@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
+from stillframe.app.catalog_server import catalog_cluster, catalog_conninfo
 from stillframe.app.clock import clock_for
 from stillframe.aws.handlers import UseCases
 from stillframe.catalog import Catalog
@@ -12,9 +13,8 @@ from stillframe.domain.operation import OperationKind
 from stillframe.endpoint.client import EndpointClient
 from stillframe.endpoint.gateway import EndpointGateway
 from stillframe.kms import KeyManagement, LocalKeyManagement
-from stillframe.postgres.cluster import Cluster, short_socket_directory
-from stillframe.postgres.identity import server_identity
-from stillframe.postgres.installation import find_installation
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.machine import Machine, find_machine
 from stillframe.service.access_keys import AccessKeys
 from stillframe.service.credentials import Credentials
 from stillframe.service.endpoints import Endpoints
@@ -37,7 +37,7 @@ from stillframe.service.repositories import Repositories
 from stillframe.service.restores import Restores
 from stillframe.service.retention import Retention
 from stillframe.service.secrets import ManagedSecrets
-from stillframe.service.servers import Machine, Servers
+from stillframe.service.servers import Servers
 from stillframe.service.snapshots import Snapshots
 from stillframe.service.supervision import Supervisor
 from stillframe.service.tags import Tags
@@ -63,29 +63,26 @@ class Parts:
         return Snapshots(self.foundation, self.repositories)
 
 
-def build_parts(settings: Settings) -> Parts:
+def build_parts(settings: Settings, machine: Machine | None = None) -> Parts:
     """Everything both processes need; starts and connects nothing. Raises OperatorError when PostgreSQL is missing."""
-    identity = server_identity(user=settings.server_user)
-    machine = Machine(
-        installation=find_installation(settings.postgres_bin, identity=identity), identity=identity
-    )
-    catalog_cluster = _catalog_cluster(settings, machine)
+    machine = machine or find_machine(settings.postgres_bin, server_user=settings.server_user)
+    cluster = catalog_cluster(settings, machine)
     clock = clock_for(settings.clock_offset_file)
     keys = LocalKeyManagement(settings.paths.keys)
     foundation = Foundation(
-        catalog=Catalog(catalog_conninfo(catalog_cluster)),
+        catalog=Catalog(catalog_conninfo(cluster)),
         clock=clock,
         new_id=uuid.uuid4,
         settings=settings,
         keys=keys,
     )
-    endpoints = EndpointGateway(endpoint_client(settings, switch_user=identity.switch))
+    endpoints = EndpointGateway(endpoint_client(settings, switch_user=machine.identity.switch))
     return Parts(
         settings=settings,
         clock=clock,
         keys=keys,
         catalog=foundation.catalog,
-        catalog_cluster=catalog_cluster,
+        catalog_cluster=cluster,
         endpoints=endpoints,
         foundation=foundation,
         repositories=Repositories(settings, keys, clock),
@@ -96,11 +93,6 @@ def build_parts(settings: Settings) -> Parts:
 def endpoint_client(settings: Settings, *, switch_user: bool) -> EndpointClient:
     """The client of this data directory's endpoint process."""
     return EndpointClient(settings.paths.endpoint_socket, user=settings.server_user if switch_user else None)
-
-
-def catalog_conninfo(cluster: Cluster) -> str:
-    """How the embedded catalog is reached: over its socket, as the service's role."""
-    return f"host='{cluster.socket_directory}' port={cluster.socket_port} user=stillframe dbname=postgres"
 
 
 def build_use_cases(parts: Parts) -> UseCases:
@@ -146,13 +138,3 @@ def build_supervisor(parts: Parts) -> Supervisor:
 def build_retention(parts: Parts) -> Retention:
     """The periodic sweep."""
     return Retention(parts.foundation, parts.snapshots(), parts.repositories)
-
-
-def _catalog_cluster(settings: Settings, machine: Machine) -> Cluster:
-    return Cluster(
-        installation=machine.installation,
-        identity=machine.identity,
-        data_directory=settings.paths.catalog,
-        socket_directory=short_socket_directory(settings.paths.run / "catalog", identity=machine.identity),
-        log_directory=settings.paths.logs / "catalog",
-    )

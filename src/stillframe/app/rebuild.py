@@ -4,10 +4,10 @@ import uuid
 
 import structlog
 
+from stillframe.app.catalog_server import start_catalog_server
 from stillframe.app.composition import Parts, build_parts
 from stillframe.app.directories import prepare
 from stillframe.app.lock import held_lock
-from stillframe.app.serve import start_catalog
 from stillframe.catalog import Transaction
 from stillframe.config import Settings
 from stillframe.domain.access import Tag
@@ -41,7 +41,8 @@ def rebuild_catalog(settings: Settings) -> int:
         message=f"A service runs on {settings.paths.root}.",
         hint="Stop it first.",
     ):
-        start_catalog(parts)
+        start_catalog_server(parts.catalog_cluster)
+        parts.catalog.migrate()
         try:
             return sum(
                 _add(parts, document)

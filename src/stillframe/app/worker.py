@@ -11,13 +11,13 @@ import threading
 
 import structlog
 
+from stillframe.app.catalog_server import catalog_conninfo
 from stillframe.app.composition import (
     Parts,
     build_parts,
     build_retention,
     build_runner,
     build_supervisor,
-    catalog_conninfo,
 )
 from stillframe.app.lock import held_lock
 from stillframe.catalog import JobWorker, PeriodicTask, recover

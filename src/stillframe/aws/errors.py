@@ -58,12 +58,6 @@ class ProtocolError(RequestError):
         self.code = code
 
 
-class InvalidPaginationToken(RequestError):
-    """A `nextToken` that no list operation of ours gave out, or that belongs to another query."""
-
-    kind: ClassVar[str] = "invalid_pagination"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireError:
     """An error as the client sees it. `members` stand beside the message in the body."""

@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from stillframe.domain.lsn import Lsn
 from stillframe.errors import SourceDataCorrupt
 from stillframe.postgres.files import Fork, RelationFile
 from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.postgres.pages import BATCH_PAGES, PAGE_SIZE
 from stillframe.repository import SnapshotWriter
 
 CHUNK = 1024 * 1024
@@ -61,6 +64,21 @@ class Findings:
             self.bytes_read += size
 
 
+class BatchBuffers:
+    """Memory for batches of pages, one a thread, used again: fresh memory costs as much as reading into it."""
+
+    def __init__(self) -> None:
+        self._free: list[bytearray] = []
+
+    @contextmanager
+    def lent(self, size: int) -> Iterator[memoryview]:
+        """`size` bytes, at most a batch of pages, with whatever they held before."""
+        buffer = self._free.pop() if self._free else bytearray(BATCH_PAGES * PAGE_SIZE)
+        with memoryview(buffer) as whole, whole[:size] as part:
+            yield part
+        self._free.append(buffer)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyContext:
     """What every piece of the copy needs. `verify_pages` is false for clusters without checksums."""
@@ -74,6 +92,7 @@ class CopyContext:
     progress: Progress
     cancel: CancelToken
     findings: Findings = field(default_factory=Findings)
+    buffers: BatchBuffers = field(default_factory=BatchBuffers)
     checking: threading.Lock = field(default_factory=threading.Lock)
     """Held while pages are checked: two threads in numpy's many small calls slow each other down threefold."""
 

@@ -163,12 +163,8 @@ def _if_empty(copy: RelationCopy) -> Iterator[BlockRange]:
 
 def _copy_batch(context: CopyContext, batch: list[tuple[RelationCopy, BlockRange]]) -> None:
     try:
-        buffer = memoryview(bytearray(sum(piece.count for _, piece in batch) * PAGE_SIZE))
-        parts = _read_batch(batch, buffer)
-        if context.verify_pages:
-            _check_batch(context, parts, buffer)
-        for copy, piece, pages in parts:
-            copy.write(piece, pages)
+        with context.buffers.lent(sum(piece.count for _, piece in batch) * PAGE_SIZE) as buffer:
+            _copy_pages(context, batch, buffer)
         for copy, _ in batch:
             copy.finish_piece()
     except BaseException:
@@ -177,11 +173,21 @@ def _copy_batch(context: CopyContext, batch: list[tuple[RelationCopy, BlockRange
         raise
 
 
+def _copy_pages(
+    context: CopyContext, batch: list[tuple[RelationCopy, BlockRange]], buffer: memoryview
+) -> None:
+    parts = _read_batch(batch, buffer)
+    if context.verify_pages:
+        _check_batch(context, parts, buffer)
+    for copy, piece, pages in parts:
+        copy.write(piece, pages)
+
+
 Part = tuple[RelationCopy, BlockRange, memoryview]
 
 
 def _read_batch(batch: list[tuple[RelationCopy, BlockRange]], buffer: memoryview) -> list[Part]:
-    """The pieces whose files are still there, each with its pages; a part of the buffer may stay zero."""
+    """The pieces whose files are still there, each with its pages, one behind the other in the buffer."""
     parts: list[Part] = []
     position = 0
     for copy, piece in batch:

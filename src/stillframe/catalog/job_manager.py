@@ -111,6 +111,7 @@ class PatientJobManager(JobManager):
                 await super().listen_for_jobs(on_notification=self._announce, queues=queues)
             except ConnectorException as error:
                 self._pass_over(error, "job_announcements_interrupted")
+            self._may_have_orphans = True
             # What was announced before the new connection listens is found by asking.
             self._wake_after(2 * AGAIN_SECONDS)
             await asyncio.sleep(AGAIN_SECONDS)

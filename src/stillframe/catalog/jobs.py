@@ -8,7 +8,7 @@ the worker outlives its database (`stillframe.catalog.job_manager`).
 import asyncio
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,8 @@ POLL_SECONDS = 2.0
 _TIDY_SECONDS = 3600.0
 _RESTART_SECONDS = 1.0
 _POOL_SECONDS = 5.0
+_LAST_CALLS = 6
+_LAST_CALL_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -106,6 +108,7 @@ _QUEUE_AGAIN = """
 class JobWorker:
     """Runs the jobs of one queue, each in its own thread, and the periodic tasks beside them.
 
+    It is the only worker of its queue: a job that shows as running and is not ours is taken for a lost one.
     `run` gets an operation's id. When it raises RetryLater the job is repeated by the retry policy; when it
     raises anything else the job has failed, and it is `run` that has to have recorded that in the operation.
     A job may run again although it had already ended, if the catalog was lost at that moment: `run` looks at
@@ -129,6 +132,7 @@ class JobWorker:
         self._retry = retry
         self._queue = queue
         self._timers = Timers(periodic)
+        self._started = threading.Event()
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._wake_up: Callable[[], object] = _nothing
@@ -142,8 +146,10 @@ class JobWorker:
         A catalog that is away, now or later, is waited for and never raised.
         """
         try:
-            self._timers.start()
-            asyncio.run(self._serve())
+            self._started.set()
+            if not self._stopping.is_set():
+                self._timers.start()
+                _run_loop(self._serve())
         finally:
             self._timers.stop()
             self._ended.set()
@@ -158,6 +164,8 @@ class JobWorker:
             self._grace_seconds = grace_seconds
             self._stopping.set()
             self._wake_up()
+        if not self._started.is_set():
+            return True
         return self._ended.wait(grace_seconds + _POOL_SECONDS) and not self._abandoned
 
     # --- in the worker's event loop -------------------------------------------------------------------------
@@ -217,18 +225,49 @@ class JobWorker:
             manager.expect_orphans()
 
     async def _work(self, app: App, manager: PatientJobManager) -> None:
-        async with app.open_async():
-            tidying = asyncio.create_task(manager.tidy_for_ever(_TIDY_SECONDS, keep_hours=KEEP_HOURS))
-            try:
-                await app.run_worker_async(
-                    queues=[self._queue],
-                    concurrency=self._concurrency,
-                    fetch_job_polling_interval=POLL_SECONDS,
-                    abort_job_polling_interval=_TIDY_SECONDS,
-                    install_signal_handlers=False,
-                )
-            finally:
-                tidying.cancel()
+        try:
+            await app.open_async()
+            await self._run_and_tidy(app, manager)
+        finally:
+            # Also when opening was cut off: the pool's own tasks run from its first moment.
+            await app.close_async()
+
+    async def _run_and_tidy(self, app: App, manager: PatientJobManager) -> None:
+        tidying = asyncio.create_task(manager.tidy_for_ever(_TIDY_SECONDS, keep_hours=KEEP_HOURS))
+        try:
+            await app.run_worker_async(
+                queues=[self._queue],
+                concurrency=self._concurrency,
+                fetch_job_polling_interval=POLL_SECONDS,
+                abort_job_polling_interval=_TIDY_SECONDS,
+                install_signal_handlers=False,
+            )
+        finally:
+            tidying.cancel()
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """As `asyncio.run`, but what is left at the end gets a bounded time.
+
+    A task of psycopg's pool swallows a cancellation that meets it at work, and `asyncio.run` would wait for ever.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main)
+    finally:
+        loop.run_until_complete(_end_all_others())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+async def _end_all_others() -> None:
+    for _ in range(_LAST_CALLS):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if not others:
+            return
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=_LAST_CALL_SECONDS)
 
 
 async def _first_of(*tasks: "asyncio.Task[Any]") -> None:

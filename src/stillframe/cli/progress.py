@@ -34,8 +34,13 @@ class Report:
     def pace(self) -> str:
         """Rate and time left, each only when known."""
         rate = f", {human_rate(self.bytes_per_second)}" if self.bytes_per_second else ""
-        left = f", {human_seconds(self.remaining_seconds)} left" if self.remaining_seconds else ""
+        left = f", {human_seconds(self.remaining_seconds)} left" if self._is_foreseeable else ""
         return rate + left
+
+    @property
+    def _is_foreseeable(self) -> bool:
+        # The first hundredth runs at no rate that means anything for the rest.
+        return bool(self.remaining_seconds) and self.done_bytes * 100 > (self.total_bytes or 0)
 
 
 class View(Protocol):

@@ -74,9 +74,12 @@ def check(
 def rebuild_catalog(*, common: Common = DEFAULTS) -> None:
     """Write the stored snapshots into the catalog again, after the catalog was lost. The service must not run."""
     from stillframe.app import rebuild_catalog as rebuild
+    from stillframe.telemetry.logging import configure_logging
 
-    rebuilt = rebuild(load_settings(overrides={"data": common.data}))
-    common.terminal.result({"snapshots": rebuilt}, lambda: f"The catalog has {rebuilt} more snapshots.")
+    settings = load_settings(overrides={"data": common.data})
+    configure_logging(settings.log_level, json=settings.log_json)
+    rebuilt = rebuild(settings)
+    common.terminal.result({"added": rebuilt}, lambda: f"{rebuilt} snapshots were added to the catalog.")
 
 
 def open_repositories(settings: Settings, region: str | None = None) -> Iterator[tuple[Region, Repository]]:

@@ -48,6 +48,8 @@ class OperationState:
     def report(self) -> Report:
         """How far the operation is; the rate is the mean since we began to watch."""
         done, total = self.operation.get("doneBytes") or 0, self.operation.get("totalBytes")
+        if self.has_ended:
+            return Report(phase=self.operation["status"], done_bytes=total or done, total_bytes=total)
         rate = done / self.watched_seconds if self.watched_seconds > 0 and done else None
         return Report(
             phase=self.operation.get("phase") or self.operation["status"],

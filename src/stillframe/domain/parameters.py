@@ -82,7 +82,6 @@ def server_settings(parameters: Sequence[tuple[str, str]]) -> dict[str, str]:
         "statement_timeout": f"{values['max_query_execution_time']}s",
         "datestyle": values["datestyle"],
         "search_path": _quoted_search_path(values["search_path"]),
-        "log_statement": "all" if values["enable_user_activity_logging"] == "true" else "none",
     }
     if "max_query_temp_blocks_to_disk" in values:
         settings["temp_file_limit"] = f"{values['max_query_temp_blocks_to_disk']}MB"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import stillframe
 from stillframe.endpoint import messages
 from stillframe.endpoint.messages import Drained, Failed, Pong, Reply, Request, Routes
 from stillframe.endpoint.routes import DrainResult, Route, RouteOutcome, RouteStatus
@@ -199,7 +198,7 @@ def _environment() -> dict[str, str]:
     """Only what Python needs to find us: whatever secrets are in our environment stay out of a network
     process."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-    ours = [str(Path(stillframe.__file__).parent.parent), *filter(os.path.isabs, sys.path)]
+    ours = [str(Path(__file__).parents[2]), *filter(os.path.isabs, sys.path)]
     return kept | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(ours)), "PYTHONSAFEPATH": "1"}
 
 

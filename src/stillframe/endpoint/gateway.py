@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from stillframe.endpoint.client import EndpointClient
 from stillframe.endpoint.routes import Route, RouteOutcome, RouteState
-from stillframe.errors import NotFound
+from stillframe.errors import Conflict, NotFound
 from stillframe.service.endpoints import EndpointRoute
 
 _DRAIN_SECONDS = 1.0
@@ -17,20 +17,21 @@ class EndpointGateway:
     def __init__(self, client: EndpointClient) -> None:
         self._client = client
 
-    def synchronise(self, routes: Sequence[EndpointRoute]) -> None:
-        """Make exactly these routes exist, starting the process when it is gone."""
-        self._client.ensure_running()
-        self._client.sync(tuple(_translated(route, RouteState.OPEN) for route in routes))
-
-    def ensure(self, routes: Sequence[EndpointRoute]) -> None:
-        """Add those of these routes that are missing, starting the process when it is gone."""
+    def ensure(self, routes: Sequence[EndpointRoute]) -> Sequence[EndpointRoute]:
+        """Add those of these routes that are missing; those whose port somebody else has now."""
         self._client.ensure_running()
         there = {
             status.route_id for status in self._client.status() if status.outcome is RouteOutcome.LISTENING
         }
-        for route in routes:
-            if str(route.workgroup_id) not in there:
-                self._client.open(_translated(route, RouteState.OPEN))
+        missing = [route for route in routes if str(route.workgroup_id) not in there]
+        return [route for route in missing if not self._opened(route)]
+
+    def _opened(self, route: EndpointRoute) -> bool:
+        try:
+            self._client.open(_translated(route, RouteState.OPEN))
+        except Conflict:
+            return False
+        return True
 
     def open(self, route: EndpointRoute) -> None:
         """Relay to this server from now on; connections to another one behind the same workgroup are ended."""

@@ -45,6 +45,7 @@ EXIT_ALREADY_RUNNING = 3
 _LOG = logging.getLogger(__name__)
 _SPARE_DESCRIPTORS = 64
 _DESCRIPTORS_EACH = 2
+_MANY_DESCRIPTORS = 1_048_576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,19 +107,20 @@ def run(options: Options, *, ready: int | None = None) -> int:
     another endpoint runs here, ConfigurationInvalid or PermissionMissing if this one can not.
     """
     with _sole_instance(options.lock) as lock, _bound(options.control) as bound:
-        _open_log(options.log)
+        log = _open_log(options.log)
         limits = _raise_limits(options.limits)
         _become(options.user)
-        uvloop.run(_Service(options, limits=limits, lock=lock).run(bound, ready=ready))
+        uvloop.run(_Service(options, limits=limits, lock=lock, log=log).run(bound, ready=ready))
     return EXIT_OK
 
 
 class _Service:
     """The event loop's part of the process."""
 
-    def __init__(self, options: Options, *, limits: Limits, lock: int) -> None:
+    def __init__(self, options: Options, *, limits: Limits, lock: int, log: int) -> None:
         self._options = options
         self._lock = lock
+        self._log = log
         self._stop = asyncio.Event()
         self._table = RouteTable(limits)
 
@@ -128,7 +130,7 @@ class _Service:
         self._obey_signals()
         self._watch_directory()
         _LOG.info("endpoint_started", extra={"facts": {"version": __version__, "pid": os.getpid()}})
-        _announce(ready)
+        _announce(ready, log=self._log)
         await self._stop.wait()
         result = await self._table.close(seconds=self._options.shutdown_grace)
         control.close()
@@ -171,14 +173,16 @@ def _run_detached(options: Options, ready: int) -> int:
     return status
 
 
-def _announce(ready: int | None) -> None:
+def _announce(ready: int | None, *, log: int) -> None:
     if ready is None:
         return
-    # From here on whoever waits for us hears nothing more: its pipes must not stay open for our life.
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
+    # Whoever waits for us hears nothing more: its pipes must not stay open for our life. What Python itself may
+    # have to say when it dies belongs into the log.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
     os.close(nothing)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     os.write(ready, bytes([EXIT_OK]))
     os.close(ready)
 
@@ -233,19 +237,22 @@ def _bind(path: Path) -> socket.socket:
     return bound
 
 
-def _open_log(path: Path) -> None:
+def _open_log(path: Path) -> int:
+    """Log to this file, for our eyes only, from now on; its descriptor."""
     try:
-        handler = logging.FileHandler(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _cannot("write", path, error) from error
-    path.chmod(0o600)
+    handler = logging.StreamHandler(os.fdopen(descriptor, "w"))
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    return descriptor
 
 
 def _raise_limits(limits: Limits) -> Limits:
     """Ask for all the descriptors we may have; each relayed connection takes two."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MANY_DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _MANY_DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     room = (most - _SPARE_DESCRIPTORS) // _DESCRIPTORS_EACH
     return replace(limits, connections=max(1, min(limits.connections, room)))

@@ -1,5 +1,6 @@
 """The settings a server is started with, as text for the files PostgreSQL reads."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,8 @@ _CONSTANT = {
     "summarize_wal": "on",
     "wal_summary_keep_time": "0",
     "full_page_writes": "on",
+    # Before recovery PostgreSQL syncs every file one by one, which takes longer than all the rest of a start.
+    **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
     "fsync": "on",
     "max_wal_senders": "4",
     "max_replication_slots": "4",

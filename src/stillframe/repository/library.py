@@ -62,9 +62,9 @@ class PackLibrary:
     def adopt(self, content_id: bytes, *, own: Container[PackName]) -> Location | None:
         """Where content lies that a writer of the packs `own` may refer to, or None when it has to store it."""
         for found in self.index.find_all(content_id):
-            if found.pack in self._settled or found.pack in own:
-                if (found.pack, found.place.offset) not in self._distrusted:
-                    return found
+            whole = (found.pack, found.place.offset) not in self._distrusted
+            if whole and (found.pack in self._settled or found.pack in own):
+                return found
         return None
 
     def distrust(self, places: Iterable[tuple[PackName, int]]) -> None:

@@ -169,10 +169,15 @@ def read_pack_header(store: ObjectStore, name: PackName) -> PackHeader:
 
     Raises ObjectMissing, StoredDataCorrupt, FormatUnknown, and what the store raises.
     """
-    header = PackHeader.decode(store.get_range(str(name), 0, HEADER_BYTES), name=str(name))
+    return _checked_header(store, name)[1]
+
+
+def _checked_header(store: ObjectStore, name: PackName) -> tuple[bytes, PackHeader]:
+    data = store.get_range(str(name), 0, HEADER_BYTES)
+    header = PackHeader.decode(data, name=str(name))
     if (header.pack_id, header.key_reference) != (name.pack_id, name.key_reference):
         raise StoredDataCorrupt(f"{name} holds a pack of another name.", object=str(name))
-    return header
+    return data, header
 
 
 def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) -> list[Entry]:
@@ -180,7 +185,7 @@ def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) ->
 
     Raises ObjectMissing, StoredDataCorrupt, FormatUnknown, and what the store raises.
     """
-    header = read_pack_header(store, name)
+    header = _checked_header(store, name)[0]
     tail_bytes = min(size, _TAIL)
     tail = store.get_range(str(name), size - tail_bytes, tail_bytes)
     footer = tail[-FOOTER_BYTES:]
@@ -192,7 +197,7 @@ def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) ->
     else:
         sealed = store.get_range(str(name), start, length)
     cipher = key.pack_cipher(name.pack_id)
-    records = opened(cipher, nonce_at(start), sealed, header.encode() + footer, what=f"The trailer of {name}")
+    records = opened(cipher, nonce_at(start), sealed, header + footer, what=f"The trailer of {name}")
     return _entries(records, count=count, end=start, name=str(name))
 
 

@@ -21,12 +21,11 @@ class EndpointRoute:
 class Endpoints(Protocol):
     """Implemented by the endpoint process's client; every call is idempotent and bounded in time."""
 
-    def synchronise(self, routes: Sequence[EndpointRoute]) -> None:
-        """Make exactly these routes exist. Raises ServerUnavailable."""
-        ...
+    def ensure(self, routes: Sequence[EndpointRoute]) -> Sequence[EndpointRoute]:
+        """Add those that are missing and leave all others alone; those whose port somebody else has now.
 
-    def ensure(self, routes: Sequence[EndpointRoute]) -> None:
-        """Add those that are missing and leave all others alone. Raises Conflict (port taken), ServerUnavailable."""
+        Raises ServerUnavailable.
+        """
         ...
 
     def open(self, route: EndpointRoute) -> None:

@@ -5,7 +5,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stillframe.domain.identifiers import IncarnationId, LineageId
@@ -13,9 +13,8 @@ from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.domain.parameters import complete_parameters, server_settings
 from stillframe.domain.workgroup import ALLOWED_PORTS, Workgroup
 from stillframe.errors import Conflict, InternalError, Unsupported
-from stillframe.postgres.cluster import Cluster, ClusterState, short_socket_directory
-from stillframe.postgres.identity import ServerIdentity
-from stillframe.postgres.installation import Installation
+from stillframe.postgres.cluster import Cluster, ClusterState
+from stillframe.postgres.machine import Machine, namespace_cluster
 from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.roles import prepare_namespace
 from stillframe.postgres.settings import ServerSettings
@@ -26,14 +25,6 @@ _MEBIBYTE = 1024 * 1024
 _LEAST_BUFFERS = 16 * _MEBIBYTE
 _MOST_CONNECTIONS = 500
 """The same for every server, so that a restored copy never has less than its source (recovery would refuse)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What the servers run on: PostgreSQL's programs and the OS user that runs them."""
-
-    installation: Installation
-    identity: ServerIdentity
 
 
 class Servers:
@@ -51,15 +42,7 @@ class Servers:
 
     def cluster(self, namespace_id: uuid.UUID, incarnation_id: uuid.UUID) -> Cluster:
         """The cluster of an incarnation, running or not, existing or not."""
-        directory = self._base.settings.paths.namespace(namespace_id) / str(incarnation_id)
-        sockets = self._base.settings.paths.run / "pg" / incarnation_id.hex[:12]
-        return Cluster(
-            installation=self._machine.installation,
-            identity=self._machine.identity,
-            data_directory=directory,
-            socket_directory=short_socket_directory(sockets, identity=self._machine.identity),
-            log_directory=self._base.settings.paths.logs / str(namespace_id),
-        )
+        return namespace_cluster(self._base.settings, self._machine, namespace_id, incarnation_id)
 
     def current(self, namespace: Namespace) -> Cluster:
         """The cluster of the namespace's current incarnation. Raises InternalError when it has none yet."""
@@ -158,19 +141,10 @@ class Servers:
             socket_port=cluster.socket_port,
         )
 
-    def all_clusters(self) -> Iterator[Cluster]:
-        """Every cluster that has files in this data directory, known to the catalog or not."""
-        for directory in sorted((self._base.settings.paths.root / "namespaces").glob("*/*")):
-            yield self.cluster(uuid.UUID(directory.parent.name), uuid.UUID(directory.name))
-
     def clusters_of(self, namespace_id: uuid.UUID) -> list[Cluster]:
         """Every incarnation of a namespace that has files, current or not."""
         directories = sorted(self._base.settings.paths.namespace(namespace_id).glob("*"))
         return [self.cluster(namespace_id, uuid.UUID(directory.name)) for directory in directories]
-
-    def remove_leftover(self, cluster: Cluster) -> None:
-        """Remove what a cut-off making of this cluster left."""
-        remove_tree(cluster.data_directory)
 
     def new_incarnation_id(self) -> IncarnationId:
         """A fresh identifier."""

@@ -53,19 +53,22 @@ class Supervisor:
         with self._base.catalog.transaction() as transaction:
             served = self._served(transaction)
             starting = {operation.namespace_id for operation in _active(transaction)}
-        down = [
-            (namespace, workgroup)
-            for namespace, workgroup in served
-            if namespace.id not in starting and self._servers.current(namespace).adopt() is None
-        ]
-        for namespace, workgroup in down:
-            self._ask_to_start(namespace, workgroup)
+        free = [(namespace, workgroup) for namespace, workgroup in served if namespace.id not in starting]
+        down = {
+            workgroup.id for namespace, workgroup in free if self._servers.current(namespace).adopt() is None
+        }
+        down |= self._without_port(served)
+        for namespace, workgroup in free:
+            if workgroup.id in down:
+                self._ask_to_start(namespace, workgroup)
+
+    def _without_port(self, served: list[tuple[Namespace, Workgroup]]) -> set[uuid.UUID]:
+        """Workgroups whose port was taken by somebody else while the endpoint process was away."""
         routes = [
             self._servers.route(workgroup, self._servers.current(namespace))
             for namespace, workgroup in served
-            if workgroup.port is not None
         ]
-        self._endpoints.ensure(routes)
+        return {route.workgroup_id for route in self._endpoints.ensure(routes)}
 
     def _served(self, transaction: Transaction) -> list[tuple[Namespace, Workgroup]]:
         namespaces = {namespace.id: namespace for namespace in transaction.namespaces.list()}

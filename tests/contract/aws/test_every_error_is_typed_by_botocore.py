@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stillframe import errors
-from stillframe.aws.errors import InvalidPaginationToken, ProtocolCode, ProtocolError, to_wire
+from stillframe.aws.errors import ProtocolCode, ProtocolError, to_wire
 from support.aws import client, dispatcher, request
 
 pytestmark = pytest.mark.contract
@@ -87,8 +87,11 @@ def test_advice_stands_behind_the_fact(failing: tuple[Any, list[Exception]]) -> 
 def test_a_bad_page_token_has_the_class_that_the_operation_models(
     failing: tuple[Any, list[Exception]],
 ) -> None:
+    class BadToken(errors.InvalidRequest):
+        kind = "invalid_pagination"
+
     api, pending = failing
-    pending.append(InvalidPaginationToken("The token is not valid."))
+    pending.append(BadToken("The token is not valid."))
     with pytest.raises(api.exceptions.InvalidPaginationException):
         api.list_tracks()
     with pytest.raises(api.exceptions.ValidationException):

@@ -5,6 +5,7 @@ import threading
 import uuid
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -131,7 +132,7 @@ def test_conditions_may_be_one_value_several_values_or_nothing(catalog: Catalog)
         assert _names(transaction, account=AccountId("999999999999")) == []
 
 
-def _names(transaction: Transaction, **equals: object) -> list[str]:
+def _names(transaction: Transaction, **equals: Any) -> list[str]:
     return [namespace.name for namespace in transaction.namespaces.list(order_by="name", **equals)]
 
 

@@ -60,10 +60,16 @@ def server_account() -> pwd.struct_passwd | None:
     """Whom PostgreSQL runs as: it refuses root."""
     if not is_root():
         return None
-    with suppress(KeyError):
-        return pwd.getpwnam(SERVER_USER)
-    subprocess.run(["useradd", "--system", "--no-create-home", SERVER_USER], check=False, capture_output=True)
-    return pwd.getpwnam(SERVER_USER)
+    deadline = time.monotonic() + 10
+    while True:
+        with suppress(KeyError):
+            return pwd.getpwnam(SERVER_USER)
+        assert time.monotonic() < deadline, f"the user {SERVER_USER} cannot be made"
+        # Another worker may be making it at this moment; then this attempt fails.
+        subprocess.run(
+            ["useradd", "--system", "--no-create-home", SERVER_USER], check=False, capture_output=True
+        )
+        time.sleep(0.1)
 
 
 @dataclass

@@ -100,6 +100,24 @@ def test_many_who_start_it_at_once_get_the_same_process(tmp_path: Path, client_f
     wait_until(lambda: gone(min(pids)))
 
 
+def test_a_second_process_on_the_same_socket_refuses_and_leaves_the_first_alone(endpoint: Any) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "stillframe.endpoint",
+        "--control",
+        str(endpoint.control),
+        "--user",
+        "nobody",
+    ]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    assert second.returncode == 3
+    assert "already holds" in second.stderr
+    assert endpoint.client.ping().pid == endpoint.pid
+    endpoint.connect().close()
+
+
 def test_a_control_path_longer_than_a_socket_address_works(tmp_path: Path, client_for: ClientFor) -> None:
     directory = tmp_path / ("d" * 120)
     directory.mkdir()

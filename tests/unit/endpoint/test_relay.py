@@ -570,6 +570,32 @@ def test_a_cancel_request_is_delivered_even_if_the_client_hangs_up_at_once() -> 
     run(scenario)
 
 
+def test_a_cancel_request_waits_for_a_busy_server_without_its_client() -> None:
+    packet = struct.pack("!IIII", 16, 80877102, 4711, 42)
+
+    async def scenario() -> None:
+        async with bench(behaviour=None) as b:
+            with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as filler:
+                busy.bind(str(b.route.socket_path))
+                busy.listen(0)
+                filler.connect(str(b.route.socket_path))
+                _, writer = await b.connect()
+                writer.write(packet)
+                await until(lambda: b.table.statuses()[0].connections_waiting == 1)
+                await asyncio.sleep(0.05)
+                writer.close()
+                await until(lambda: b.table.statuses()[0].connections_waiting == 0)
+                busy.accept()[0].close()  # the one that filled the queue
+                loop = asyncio.get_running_loop()
+                busy.settimeout(5)
+                accepted, _ = await loop.run_in_executor(None, busy.accept)
+                with accepted:
+                    accepted.settimeout(5)
+                    assert await loop.run_in_executor(None, accepted.recv, 100) == packet
+
+    run(scenario)
+
+
 def test_impossible_routes_change_nothing() -> None:
     async def scenario() -> None:
         async with bench() as b:

@@ -291,3 +291,20 @@ def test_requests_under_way_end_before_the_server_does() -> None:
             assert entered.wait(5)
             threading.Timer(0.3, release.set).start()
         assert future.result().status == 200
+
+
+def test_a_request_that_never_ends_does_not_keep_the_server_from_ending() -> None:
+    made = Service()
+    entered, release = threading.Event(), threading.Event()
+
+    def handle(_caller: Any, _members: Any) -> dict[str, Any]:
+        entered.set()
+        assert release.wait(30)
+        return {}
+
+    made.handle = handle
+    with served(made.app, grace_seconds=1) as at, at.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        assert entered.wait(5)
+    # `served` has seen the server end; only now may the handler.
+    release.set()

@@ -22,7 +22,7 @@ def demo(
         float,
         Parameter(
             help="Scale factor of the TPC-H data; 1 is about 1 GB.",
-            validator=validators.Number(gt=0, lte=100),
+            validator=validators.Number(gte=0.01, lte=100),
         ),
     ] = 0.1,
     output: OutputOption = OutputFormat.TEXT,

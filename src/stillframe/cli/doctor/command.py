@@ -23,7 +23,8 @@ def doctor(*, common: Common = DEFAULTS) -> int:
     findings = examine(load_settings(overrides={"data": common.data}))
     counts = Counter(finding.verdict for finding in findings)
     common.terminal.result(to_document(findings), lambda: render(findings))
-    common.terminal.remark("" if common.output == "json" else summary(counts))
+    if not common.terminal.is_json:
+        common.terminal.remark(summary(counts))
     return 1 if counts[Verdict.FAIL] else 0
 
 

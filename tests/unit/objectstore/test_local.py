@@ -1,0 +1,178 @@
+"""What only the local object store has to do."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stillframe.errors import (
+    Conflict,
+    DiskFull,
+    ObjectMissing,
+    PermissionMissing,
+    StillframeError,
+    StoreUnavailable,
+)
+from stillframe.objectstore import LocalObjectStore
+
+pytestmark = pytest.mark.unit
+
+
+def temporaries(root: Path) -> list[Path]:
+    return list((root / ".tmp").iterdir())
+
+
+def test_a_store_that_is_not_there_is_not_a_store_without_the_object(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path / "store")
+    store.put("a", b"x")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    for call in (
+        lambda: store.get("a"),
+        lambda: store.size("a"),
+        lambda: list(store.list("")),
+        lambda: store.delete("a"),
+        lambda: store.put("b/c", b"x"),
+    ):
+        with pytest.raises(StoreUnavailable):
+            call()
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+    assert store.get("a") == b"x"
+
+
+def test_an_empty_mount_point_is_not_taken_for_the_store(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path / "store")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    (tmp_path / "store").mkdir()
+    with pytest.raises(StoreUnavailable):
+        store.get("a")
+
+
+def test_files_of_dead_writers_are_removed_and_those_of_living_ones_kept(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path)
+    (tmp_path / ".tmp" / "stale").write_bytes(b"half of somethi")
+    living, descriptor = store._open_temporary()
+    LocalObjectStore(tmp_path)
+    assert temporaries(tmp_path) == [living]
+    os.close(descriptor)
+    LocalObjectStore(tmp_path)
+    assert temporaries(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EROFS, PermissionMissing),
+        (errno.EACCES, PermissionMissing),
+        (errno.EIO, StoreUnavailable),
+        (errno.ESTALE, StoreUnavailable),
+    ],
+)
+@pytest.mark.parametrize("step", ["write", "fsync", "link"])
+@pytest.mark.parametrize("if_absent", [True])
+def test_a_failed_publication_leaves_nothing_behind(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    number: int,
+    expected: type[StillframeError],
+    if_absent: bool,
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    store.put("dir/other", b"x")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(expected):
+        store.put("dir/a", b"content", if_absent=if_absent)
+    monkeypatch.undo()
+    with pytest.raises(ObjectMissing):
+        store.get("dir/a")
+    assert temporaries(tmp_path) == []
+
+
+def test_an_object_whose_directory_could_not_be_synced_has_an_unknown_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    store.put("dir/other", b"x")
+    real = os.fsync
+
+    def fail_for_directories(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir():
+            raise OSError(errno.ENOSPC, "no space")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_directories)
+    with pytest.raises(StoreUnavailable):
+        store.put("dir/a", b"content", if_absent=True)
+
+
+def test_an_unreadable_object_is_unavailable_and_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    store.put("a", b"x")
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(StoreUnavailable):
+        store.get_range("a", 0, 1)
+
+
+def test_content_is_written_and_synced_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    store.put("dir/other", b"x")
+    steps: list[str] = []
+    real_fsync, real_link = os.fsync, os.link
+
+    def fsync(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        steps.append("sync directory" if target.is_dir() else f"sync {target.stat().st_size} bytes")
+        real_fsync(descriptor)
+
+    def link(source: str, target: str) -> None:
+        steps.append("link")
+        real_link(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", link)
+    store.put("dir/a", b"content", if_absent=True)
+    assert steps == ["sync 7 bytes", "link", "sync directory"]
+
+
+def test_others_cannot_look_into_the_store(tmp_path: Path) -> None:
+    store = LocalObjectStore(tmp_path / "store")
+    store.put("packs/a", b"x")
+    modes = {path.stat().st_mode & 0o077 for path in (tmp_path / "store", *(tmp_path / "store").rglob("*"))}
+    assert modes == {0}
+
+
+def test_the_claim_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from stillframe.objectstore import LocalObjectStore\n"
+        f"claim = LocalObjectStore(Path({str(tmp_path)!r})).claim('content')\n"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        store = LocalObjectStore(tmp_path)
+        with pytest.raises(Conflict):
+            store.claim("content", shared=True)
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+    store.claim("content").release()
+    assert list((tmp_path / ".claims").iterdir()) == []
