@@ -80,12 +80,18 @@ def lay_out(repository: Repository, document: SnapshotDocument, target: Cluster)
     """Restore a snapshot's files, without starting a server."""
     with repository.open_snapshot(document.snapshot_id) as reader:
         restore(
-            reader, target.data_directory, identity=target.identity, progress=new_progress(), cancel=CancelToken()
+            reader,
+            target.data_directory,
+            identity=target.identity,
+            progress=new_progress(),
+            cancel=CancelToken(),
         )
 
 
 @contextmanager
-def restored(repository: Repository, document: SnapshotDocument, *, timeline: int | None = None) -> Iterator[Cluster]:
+def restored(
+    repository: Repository, document: SnapshotDocument, *, timeline: int | None = None
+) -> Iterator[Cluster]:
     """A running cluster made of the snapshot, on the next timeline unless another is named."""
     with reachable_directory() as directory:
         target = cluster_in(directory)

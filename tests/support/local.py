@@ -1,8 +1,22 @@
-"""What a service leaves behind, looked up in /proc."""
+"""Directories that a service can use, and what it leaves behind, looked up in /proc."""
 
 import contextlib
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def passable_directory() -> Iterator[Path]:
+    """An empty directory that the user of the servers can pass through, which pytest's own ones are not."""
+    path = Path(tempfile.mkdtemp(prefix="stillframe-test-"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
 
 def processes_of(data: Path) -> dict[int, str]:

@@ -1,11 +1,13 @@
 """Real clusters for tests: made quickly, on a directory the server's user can reach, gone at the end."""
 
+import atexit
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -19,7 +21,13 @@ from stillframe.postgres.settings import MEGABYTE, ServerSettings
 
 ADMIN = "admin"
 PASSWORD = "Correct7horse"  # noqa: S105 -- of a cluster that lives for a test
-SMALL = ServerSettings(max_connections=40, shared_buffers=32 * MEGABYTE, max_wal_size=256 * MEGABYTE)
+SMALL = ServerSettings(
+    max_connections=40,
+    shared_buffers=32 * MEGABYTE,
+    max_wal_size=256 * MEGABYTE,
+    # Tests kill processes, not machines.
+    extra={"fsync": "off"},
+)
 
 
 def machine() -> tuple[ServerIdentity, Installation]:
@@ -63,14 +71,26 @@ def stopped_at_the_end(*clusters: Cluster) -> Iterator[None]:
 
 @contextmanager
 def running_namespace(settings: ServerSettings = SMALL) -> Iterator[Cluster]:
-    """A started cluster with an admin and a database `dev`."""
+    """A started cluster with an admin and a database `dev`: a copy of one that is made once a test process."""
     with reachable_directory() as directory:
         cluster = cluster_in(directory)
+        subprocess.run(["cp", "-a", str(_template()), str(cluster.data_directory)], check=True)
         with stopped_at_the_end(cluster):
-            cluster.initialize()
             cluster.start(settings)
-            prepare_namespace(cluster, admin=ADMIN, verifier=scram_verifier(PASSWORD), database="dev")
             yield cluster
+
+
+@cache
+def _template() -> Path:
+    kept = ExitStack()
+    atexit.register(kept.close)
+    cluster = cluster_in(kept.enter_context(reachable_directory()))
+    with stopped_at_the_end(cluster):
+        cluster.initialize()
+        cluster.start(SMALL)
+        prepare_namespace(cluster, admin=ADMIN, verifier=scram_verifier(PASSWORD), database="dev")
+        cluster.stop()
+    return cluster.data_directory
 
 
 def login(

@@ -193,7 +193,7 @@ class _Check:
         self, library: PackLibrary, content: ContentReader, name: PackName, size: int
     ) -> Iterator[Location]:
         try:
-            entries = list_pack(self._store, name, library.key, size=size)
+            entries = list_pack(self._store, name, library.key, size=size).entries
             for group in _requests(entries):
                 yield from self._bad_in_request(content, name, group)
         except ObjectMissing:

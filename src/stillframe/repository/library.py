@@ -15,7 +15,7 @@ from stillframe.objectstore import ObjectStore
 from stillframe.repository.crypto import DataKey
 from stillframe.repository.format import EPOCHS, NODES, PACKS, SNAPSHOTS
 from stillframe.repository.index import Index, Location
-from stillframe.repository.pack import PackName, list_pack, read_pack_header
+from stillframe.repository.pack import PackName, list_pack
 
 
 class PackLibrary:
@@ -28,6 +28,8 @@ class PackLibrary:
         self._refreshing = threading.Lock()
         self._sizes: dict[PackName, int] = {}
         self._settled: frozenset[PackName] = frozenset()
+        self._writers: dict[PackName, bytes] = {}
+        """Of packs that have been listed."""
         self._damaged: dict[PackName, DataError] = {}
         self._distrusted: frozenset[tuple[PackName, int]] = frozenset()
 
@@ -51,6 +53,8 @@ class PackLibrary:
             present = self._present()
             gone = self._sizes.keys() - present.keys()
             self.index.forget(gone)
+            for name in gone:
+                self._writers.pop(name, None)
             self._settled -= gone
             open_writers = living_writers(self._store) - finished
             fresh = [name for name in present if name not in self._settled]
@@ -100,17 +104,21 @@ class PackLibrary:
         """Look at a pack now; True when it is there, whole, and its writer is not open."""
         self._damaged.pop(name, None)
         try:
-            header = read_pack_header(self._store, name)
-            if name not in self.index.packs:
-                self.index.add(name, list_pack(self._store, name, self.key, size=present[name]))
+            if name in self._writers:
+                self._store.size(str(name))
+            else:
+                listing = list_pack(self._store, name, self.key, size=present[name])
+                self.index.add(name, listing.entries)
+                self._writers[name] = listing.header.writer
         except ObjectMissing:
             self.index.forget([name])
+            self._writers.pop(name, None)
             return False
         except DataError as error:
             # One damaged pack must not keep the rest from being read; a check reports it.
             self._damaged[name] = error
             return False
-        return header.writer not in open_writers
+        return self._writers[name] not in open_writers
 
 
 def living_writers(store: ObjectStore) -> frozenset[bytes]:

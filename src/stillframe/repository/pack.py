@@ -92,6 +92,13 @@ class PackName:
         return parsed
 
 
+class Listing(NamedTuple):
+    """What a stored pack says about itself."""
+
+    header: PackHeader
+    entries: list[Entry]
+
+
 class Pack:
     """A pack that is being filled, in memory, by several threads.
 
@@ -164,14 +171,6 @@ def _record(entry: Entry) -> bytes:
     return _RECORD.pack(content_id, place.offset, place.stored, place.plain, place.kind, place.codec)
 
 
-def read_pack_header(store: ObjectStore, name: PackName) -> PackHeader:
-    """The header of a stored pack, which must agree with its name.
-
-    Raises ObjectMissing, StoredDataCorrupt, FormatUnknown, and what the store raises.
-    """
-    return _checked_header(store, name)[1]
-
-
 def _checked_header(store: ObjectStore, name: PackName) -> tuple[bytes, PackHeader]:
     data = store.get_range(str(name), 0, HEADER_BYTES)
     header = PackHeader.decode(data, name=str(name))
@@ -180,12 +179,12 @@ def _checked_header(store: ObjectStore, name: PackName) -> tuple[bytes, PackHead
     return data, header
 
 
-def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) -> list[Entry]:
+def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) -> Listing:
     """What a stored pack of `size` bytes says it holds, authenticated, by offset.
 
     Raises ObjectMissing, StoredDataCorrupt, FormatUnknown, and what the store raises.
     """
-    header = _checked_header(store, name)[0]
+    raw, header = _checked_header(store, name)
     tail_bytes = min(size, _TAIL)
     tail = store.get_range(str(name), size - tail_bytes, tail_bytes)
     footer = tail[-FOOTER_BYTES:]
@@ -197,8 +196,8 @@ def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) ->
     else:
         sealed = store.get_range(str(name), start, length)
     cipher = key.pack_cipher(name.pack_id)
-    records = opened(cipher, nonce_at(start), sealed, header + footer, what=f"The trailer of {name}")
-    return _entries(records, count=count, end=start, name=str(name))
+    records = opened(cipher, nonce_at(start), sealed, raw + footer, what=f"The trailer of {name}")
+    return Listing(header, _entries(records, count=count, end=start, name=str(name)))
 
 
 def _entries(records: bytes, *, count: int, end: int, name: str) -> list[Entry]:

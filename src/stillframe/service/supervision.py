@@ -54,7 +54,7 @@ class Supervisor:
             served = self._served(transaction)
             starting = {operation.namespace_id for operation in _active(transaction)}
         free = [(namespace, workgroup) for namespace, workgroup in served if namespace.id not in starting]
-        down = {
+        down: set[uuid.UUID] = {
             workgroup.id for namespace, workgroup in free if self._servers.current(namespace).adopt() is None
         }
         down |= self._without_port(served)

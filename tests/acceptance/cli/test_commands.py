@@ -66,7 +66,8 @@ def much_data(local: Local) -> None:
     """So much that a capture lasts long enough to be interrupted."""
     with local.connect("shop-1", **_ADMIN) as connection:
         connection.execute(
-            "CREATE TABLE much AS SELECT n, md5(n::text) || md5((n + 1)::text) AS text FROM generate_series(1, 1500000) n"
+            "CREATE TABLE much AS "
+            "SELECT n, md5(n::text) || md5((n + 1)::text) AS text FROM generate_series(1, 1500000) AS n"
         )
 
 
@@ -175,40 +176,6 @@ def test_a_managed_password_is_shown_and_logs_in(local: Local, stillframe_comman
     ).document
     assert secret["username"] == created["adminUsername"]
     assert len(secret["password"]) >= 8
-
-
-def test_the_repository_is_read_without_the_service(command: Command) -> None:
-    with Local() as local:
-        client = local.client()
-        client.create_namespace(
-            namespaceName="offline-1", adminUsername="boss", adminUserPassword="Correct1horse"
-        )
-        client.create_workgroup(workgroupName="offline-1", namespaceName="offline-1")
-        data = ("--data", str(local.settings.data))
-        _wait(client, "offline-1")
-        assert command("snapshot", "create", "stored", "--namespace", "offline-1", *data).status == 0
-        listed = command("repository", "list", "--output", "json", *data)
-        assert [item["snapshotName"] for item in listed.document["snapshots"]] == ["stored"]
-        assert command("repository", "check", "--level", "bytes", *data).status == 0
-
-        pack = max(
-            (local.settings.data / "regions").glob("*/repository/packs/**/*"),
-            key=lambda path: path.stat().st_size,
-        )
-        content = bytearray(pack.read_bytes())
-        content[len(content) // 2] ^= 1
-        pack.chmod(0o600)
-        pack.write_bytes(content)
-        checked = command("repository", "check", "--level", "bytes", "--output", "json", *data)
-        assert checked.status == 1
-        assert checked.document["regions"][0]["findings"]
-
-
-def _wait(client: Any, workgroup: str) -> None:
-    for _ in range(600):
-        if client.get_workgroup(workgroupName=workgroup)["workgroup"]["status"] == "AVAILABLE":
-            return
-    pytest.fail("the workgroup did not become AVAILABLE")
 
 
 def test_doctor_finds_this_machine_able(stillframe_command: Command) -> None:

@@ -1,11 +1,9 @@
 """`stillframe demo`, small."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 import stillframe
-from support.local import wait_until_alone
+from support.local import passable_directory, wait_until_alone
 
 pytestmark = pytest.mark.acceptance
 
@@ -21,11 +19,9 @@ pytestmark = pytest.mark.acceptance
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the demo makes its temporary directories."""
-    path = Path(tempfile.mkdtemp(prefix="stillframe-test-"))
-    path.chmod(0o711)
-    monkeypatch.setenv("TMPDIR", str(path))
-    yield path
-    shutil.rmtree(path)
+    with passable_directory() as path:
+        monkeypatch.setenv("TMPDIR", str(path))
+        yield path
 
 
 def test_the_demo_verifies_everything_and_leaves_nothing(

@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import stillframe
-from support.local import wait_until_alone
+from support.local import passable_directory, wait_until_alone
 
 pytestmark = pytest.mark.acceptance
 
@@ -23,10 +21,8 @@ pytestmark = pytest.mark.acceptance
 @pytest.fixture
 def data() -> Iterator[Path]:
     """A data directory that the user of the servers can reach."""
-    path = Path(tempfile.mkdtemp(prefix="stillframe-test-"))
-    path.chmod(0o711)
-    yield path / "data"
-    shutil.rmtree(path)
+    with passable_directory() as path:
+        yield path / "data"
 
 
 def _serve(data: Path, *more: str) -> "subprocess.Popen[str]":

@@ -1,17 +1,15 @@
-"""A directory that the user of the servers can pass through, which pytest's own temporary ones are not."""
+"""A directory of its own for tests that keep one."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.local import passable_directory
+
 
 @pytest.fixture
 def passable() -> Iterator[Path]:
-    """An empty directory with mode 0711."""
-    path = Path(tempfile.mkdtemp(prefix="stillframe-test-"))
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
+    """An empty directory that the user of the servers can pass through."""
+    with passable_directory() as path:
+        yield path

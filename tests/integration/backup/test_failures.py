@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 from support.backup import lay_out, new_progress, new_repository, take
-from support.postgres import SMALL, cluster_in, login, reachable_directory, running_namespace, stopped_at_the_end
+from support.postgres import (
+    SMALL,
+    cluster_in,
+    login,
+    reachable_directory,
+    running_namespace,
+    stopped_at_the_end,
+)
 
 from stillframe.backup import capture as capture_module
 from stillframe.backup.progress import Progress
@@ -30,7 +37,9 @@ pytestmark = pytest.mark.integration
 def victim() -> Iterator[Cluster]:
     with running_namespace() as cluster:
         with login(cluster) as admin:
-            admin.execute("CREATE TABLE stones AS SELECT n, repeat('x', 500) AS t FROM generate_series(1, 5000) AS n")
+            admin.execute(
+                "CREATE TABLE stones AS SELECT n, repeat('x', 500) AS t FROM generate_series(1, 5000) AS n"
+            )
             admin.execute("VACUUM stones")
         yield cluster
 
@@ -61,7 +70,9 @@ def test_a_damaged_page_is_named_with_database_relation_file_and_block(
     ]
 
 
-def test_a_damaged_free_space_map_loses_nothing_and_is_no_damage(victim: Cluster, repository: Repository) -> None:
+def test_a_damaged_free_space_map_loses_nothing_and_is_no_damage(
+    victim: Cluster, repository: Repository
+) -> None:
     path = _file_of(victim, "stones")
     victim.stop()
     _flip(victim.data_directory / f"{path}_fsm", block=1)
@@ -108,7 +119,9 @@ def test_tables_dropped_truncated_and_grown_while_they_are_copied_do_no_harm(
 ) -> None:
     with login(victim) as admin:
         for name in ("dropped", "cut", "grown"):
-            admin.execute(f"CREATE TABLE {name} AS SELECT n, repeat('y', 300) AS t FROM generate_series(1, 3000) n".encode())
+            admin.execute(
+                f"CREATE TABLE {name} AS SELECT n, repeat('y', 300) AS t FROM generate_series(1, 3000) n".encode()
+            )
 
     def after_listing(root: Path) -> Listing:
         listing = list_data_directory(root)
@@ -245,7 +258,9 @@ def _small_disk(*, megabytes: int) -> Iterator[Path]:
         point = directory / "disk"
         point.mkdir(mode=0o711)
         options = f"size={megabytes}m,mode=711"
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)], capture_output=True)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)], capture_output=True
+        )
         if mounted.returncode != 0:
             pytest.skip("this machine does not let us mount a file system")
         try:

@@ -14,7 +14,12 @@ from stillframe.domain.cancel import CancelToken
 from stillframe.errors import Conflict, InvalidRequest, ServerUnavailable
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import connect
-from stillframe.postgres.control import CONTROL_FILE, INVALID_CHECKPOINT, parse_control_file, read_control_file
+from stillframe.postgres.control import (
+    CONTROL_FILE,
+    INVALID_CHECKPOINT,
+    parse_control_file,
+    read_control_file,
+)
 from stillframe.postgres.files import Listing, list_data_directory
 from stillframe.postgres.pages import PAGE_SIZE, page_lsns
 from stillframe.repository import CaptureMode, Repository
@@ -73,7 +78,9 @@ def test_every_database_role_and_object_comes_back_while_the_source_was_written_
         amcheck = str(copy.installation.program("pg_amcheck"))
         place = ["--host", str(copy.socket_directory), "--username", "stillframe"]
         checked = subprocess.run(
-            [amcheck, *place, "--all", "--install-missing", "--heapallindexed"], capture_output=True, text=True
+            [amcheck, *place, "--all", "--install-missing", "--heapallindexed"],
+            capture_output=True,
+            text=True,
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
@@ -82,7 +89,10 @@ def test_a_restored_cluster_is_on_the_timeline_it_was_given_and_leaves_no_trace_
     shop: Cluster, repository: Repository
 ) -> None:
     document = take(repository, shop)
-    with restored(repository, document, timeline=9) as first, restored(repository, document, timeline=12) as second:
+    with (
+        restored(repository, document, timeline=9) as first,
+        restored(repository, document, timeline=12) as second,
+    ):
         for copy, number in ((first, 9), (second, 12)):
             with connect(copy) as session:
                 (name,) = session.row("SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
@@ -95,7 +105,9 @@ def test_a_restored_cluster_is_on_the_timeline_it_was_given_and_leaves_no_trace_
             assert "restore_command" not in (copy.data_directory / "stillframe.conf").read_text()
 
 
-def test_a_snapshot_of_a_restored_cluster_restores_with_its_whole_ancestry(shop: Cluster, repository: Repository) -> None:
+def test_a_snapshot_of_a_restored_cluster_restores_with_its_whole_ancestry(
+    shop: Cluster, repository: Repository
+) -> None:
     with restored(repository, take(repository, shop), timeline=4) as child:
         with login(child) as admin:
             admin.execute("CREATE TABLE generation AS SELECT 2 AS n")
@@ -128,7 +140,9 @@ def test_pages_that_did_not_change_are_the_same_byte_for_byte(shop: Cluster, rep
             (folder.path, folder.mode) for folder in copy.directories
         ]
         compared = sum(
-            _compare(shop.data_directory / file.path, target.data_directory / file.path, document.facts.start_lsn)
+            _compare(
+                shop.data_directory / file.path, target.data_directory / file.path, document.facts.start_lsn
+            )
             for file in source.files
             if file.relation is not None
         )
@@ -163,7 +177,9 @@ def test_what_must_not_travel_does_not(shop: Cluster, repository: Repository) ->
         folders = {folder.path for folder in reader.directories()}
     unwanted = {"postmaster.pid", "postmaster.opts", "backup_label", "recovery.signal", "current_logfiles"}
     assert not unwanted & paths
-    assert not any("/t" in path and path.rsplit("/", 1)[1].startswith("t") for path in paths if path.startswith("base/"))
+    assert not any(
+        "/t" in path and path.rsplit("/", 1)[1].startswith("t") for path in paths if path.startswith("base/")
+    )
     assert not any(path.startswith(("pg_replslot/", "pg_wal/summaries/", "pg_stat_tmp/")) for path in paths)
     assert {"pg_wal", "pg_wal/archive_status", "pg_wal/summaries", "pg_replslot", "pg_notify"} <= folders
     assert {path for path in paths if path.startswith("pg_wal/")}

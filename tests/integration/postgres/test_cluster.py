@@ -37,7 +37,9 @@ def test_a_new_cluster_has_checksums_and_sorts_by_code_point_on_any_machine(clus
         assert session.row(
             "SELECT datlocprovider, datlocale, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'postgres'"
         ) == ("b", "C.UTF-8", "UTF8")
-        assert session.row("SELECT current_setting('summarize_wal'), current_setting('listen_addresses')") == ("on", "")
+        assert session.row(
+            "SELECT current_setting('summarize_wal'), current_setting('listen_addresses')"
+        ) == ("on", "")
 
 
 def test_a_directory_with_something_in_it_is_not_initialized(tmp_path: Path) -> None:
@@ -91,10 +93,14 @@ def test_a_crashed_cluster_starts_although_its_pid_now_belongs_to_a_stranger(clu
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
         note = cluster.data_directory / PID_FILE
-        note.write_text(f"{stranger.pid}\n{cluster.data_directory}\n{int(time.time())}\n5432\n\n\n\nready   \n")
+        note.write_text(
+            f"{stranger.pid}\n{cluster.data_directory}\n{int(time.time())}\n5432\n\n\n\nready   \n"
+        )
         assert cluster.status().state is ClusterState.CRASHED
         cluster.stop(StopMode.KILL)
-        note.write_text(f"{stranger.pid}\n{cluster.data_directory}\n{int(time.time())}\n5432\n\n\n\nready   \n")
+        note.write_text(
+            f"{stranger.pid}\n{cluster.data_directory}\n{int(time.time())}\n5432\n\n\n\nready   \n"
+        )
         cluster.start(SMALL)
         assert stranger.poll() is None
     finally:
@@ -123,7 +129,9 @@ def test_a_server_outlives_the_process_that_started_it(cluster: Cluster) -> None
     here = Path(__file__).parents[2]
     paths = os.pathsep.join([str(here), str(here.parent / "src")])
     directory = str(cluster.data_directory.parent)
-    ended = subprocess.run([sys.executable, "-c", program, directory], env={**os.environ, "PYTHONPATH": paths})
+    ended = subprocess.run(
+        [sys.executable, "-c", program, directory], env={**os.environ, "PYTHONPATH": paths}
+    )
     assert ended.returncode == -signal.SIGKILL
     assert cluster.status().state is ClusterState.RUNNING
     with connect(cluster) as session:

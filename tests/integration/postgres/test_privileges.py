@@ -114,7 +114,11 @@ def test_the_servers_own_user_may_not_log_in_as_the_services_role(namespace: Clu
 def test_replication_is_closed_to_users(namespace: Cluster) -> None:
     with pytest.raises(psycopg.OperationalError, match="rejects replication"):
         psycopg.connect(
-            host=str(namespace.socket_directory), user=ADMIN, password=PASSWORD, dbname="dev", replication="true"
+            host=str(namespace.socket_directory),
+            user=ADMIN,
+            password=PASSWORD,
+            dbname="dev",
+            replication="true",
         )
 
 
@@ -164,7 +168,9 @@ def test_a_password_can_be_replaced_and_is_stored_nowhere(namespace: Cluster) ->
         login(namespace, "second", "First1password")
 
 
-@pytest.mark.parametrize("password", ["Plain1ascii", "Grüße1Ω", "ﬀ1Ligature", "soft\u00adhyphen1A", "\u0627\u0031 1mixed"])
+@pytest.mark.parametrize(
+    "password", ["Plain1ascii", "Grüße1Ω", "ﬀ1Ligature", "soft\u00adhyphen1A", "\u0627\u0031 1mixed"]
+)
 def test_the_server_agrees_with_our_verifier_of_any_password(namespace: Cluster, password: str) -> None:
     with connect(namespace) as session:
         session.execute("CREATE ROLE polyglot LOGIN")
@@ -251,10 +257,15 @@ def test_settings_of_a_users_database_do_not_reach_the_services_sessions(namespa
         admin.execute("ALTER DATABASE dev SET statement_timeout = 1")
     try:
         with connect(namespace, "dev") as session:
-            assert session.row("SELECT current_user, current_setting('search_path')") == ("stillframe", "pg_catalog")
-            assert session.row("SELECT current_setting('transaction_read_only'), pg_sleep(0.05)::text")[0] == "off"
+            assert session.row("SELECT current_user, current_setting('search_path')") == (
+                "stillframe",
+                "pg_catalog",
+            )
+            assert (
+                session.row("SELECT current_setting('transaction_read_only'), pg_sleep(0.05)::text")[0]
+                == "off"
+            )
     finally:
         with connect(namespace) as session:
             session.execute("ALTER DATABASE dev RESET ALL")
             session.execute("DROP ROLE trap")
-

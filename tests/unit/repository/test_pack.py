@@ -51,7 +51,7 @@ def read_all(store: MemoryObjectStore, number: int = 1, key: DataKey = KEY) -> l
     cipher = key.pack_cipher(pack.pack_id)
     return [
         (place.kind, codec.open(cipher, store.get_range(str(pack), place.offset, place.stored), content_id, place))
-        for content_id, place in list_pack(store, pack, key, size=store.size(str(pack)))
+        for content_id, place in list_pack(store, pack, key, size=store.size(str(pack))).entries
     ]
 
 
@@ -62,7 +62,7 @@ def test_a_pack_is_listed_and_read_from_itself_alone() -> None:
 
 def test_what_does_not_shrink_is_stored_as_it_is() -> None:
     store, pack = stored()
-    entries = list_pack(store, name(1), KEY, size=store.size(pack))
+    entries = list_pack(store, name(1), KEY, size=store.size(pack)).entries
     assert [entry.place.codec for entry in entries] == [Codec.ZSTD, Codec.RAW, Codec.ZSTD]
     assert entries[1].place.stored == 300 + 16
 
@@ -116,7 +116,7 @@ def test_a_pack_of_another_data_key_is_detected() -> None:
 
 def test_a_frame_moved_within_its_pack_does_not_open() -> None:
     store, pack = stored()
-    first, second = list_pack(store, name(1), KEY, size=store.size(pack))[:2]
+    first, second = list_pack(store, name(1), KEY, size=store.size(pack)).entries[:2]
     sealed = store.get_range(pack, first.place.offset, first.place.stored)
     moved = first.place._replace(offset=second.place.offset)
     with pytest.raises(StoredDataCorrupt):
@@ -126,7 +126,7 @@ def test_a_frame_moved_within_its_pack_does_not_open() -> None:
 @pytest.mark.parametrize("change", ["kind", "codec", "plain", "id"])
 def test_content_opens_only_as_what_it_was_sealed_as(change: str) -> None:
     store, pack = stored()
-    entry = list_pack(store, name(1), KEY, size=store.size(pack))[0]
+    entry = list_pack(store, name(1), KEY, size=store.size(pack)).entries[0]
     other = {
         "kind": entry._replace(place=entry.place._replace(kind=ContentKind.CHUNK)),
         "codec": entry._replace(place=entry.place._replace(codec=Codec.RAW)),
@@ -176,7 +176,7 @@ def test_what_is_not_a_packs_name_is_not_read_as_one(text: str) -> None:
 
 def entries_of(*ids: int) -> list[Entry]:
     store, pack = stored()
-    place = list_pack(store, name(1), KEY, size=store.size(pack))[0].place
+    place = list_pack(store, name(1), KEY, size=store.size(pack)).entries[0].place
     return [Entry(number.to_bytes(32, "big"), place._replace(offset=64 + at)) for at, number in enumerate(ids)]
 
 
