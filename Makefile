@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIN := --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
+	--strip-extras --no-header
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: demo serve test test-unit test-crash lint types check bench requirements clean
@@ -38,9 +40,8 @@ bench: $(VENV)/.dev ## Ours against the peers, in one run
 	$(BIN)/python -m bench
 
 requirements: $(VENV)/.dev ## Pin anew (needs a package index)
-	cd requirements && for name in dev runtime; do ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --strip-extras --no-header \
-		--output-file $$name.txt $$name.in; done
+	cd requirements && ../$(BIN)/pip-compile $(PIN) --upgrade --output-file dev.txt dev.in
+	cd requirements && ../$(BIN)/pip-compile $(PIN) --constraint dev.txt --output-file runtime.txt runtime.in
 
 clean: ## Remove everything that was set up
 	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
