@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _READY_SECONDS = 60.0
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 60.0
 _STARTING = "The service was not started, or has ended."
 
 

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from support.postgres import SMALL, cluster_in, reachable_directory, stopped_at_the_end
-
 from stillframe.backup.capture import CaptureRequest, capture
 from stillframe.backup.progress import Progress
 from stillframe.backup.restore import restore, start_restored
@@ -18,6 +16,7 @@ from stillframe.kms import LocalKeyManagement
 from stillframe.objectstore import LocalObjectStore
 from stillframe.postgres.cluster import Cluster
 from stillframe.repository import Repository, SnapshotAttributes, SnapshotDocument
+from support.postgres import SMALL, cluster_in, reachable_directory, stopped_at_the_end
 
 
 def new_repository(directory: Path) -> Repository:

@@ -84,7 +84,6 @@ def populate(login: Login) -> None:
     with login.connect("dev") as connection:
         connection.execute("CREATE TABLE items AS SELECT g AS id, md5(g::text) AS body FROM generate_series(1, 4000) g")
         connection.execute("CREATE INDEX ON items (id)")
-        connection.execute("CREATE TABLE marks (id bigint GENERATED ALWAYS AS IDENTITY, said text)")
         connection.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} CONNECTION LIMIT 9").format(
                 sql.Identifier(READER), sql.Literal(READER_PASSWORD)
@@ -93,6 +92,7 @@ def populate(login: Login) -> None:
         connection.execute("ALTER ROLE reader SET statement_timeout = '71s'")
         connection.execute("CREATE DATABASE sales")
         connection.execute("ALTER DATABASE sales SET datestyle = 'German'")
+    mark(login, "populated")
     with login.connect("sales") as connection:
         connection.execute("CREATE TABLE orders AS SELECT g AS id, g % 97 AS customer FROM generate_series(1, 2000) g")
 
@@ -100,4 +100,7 @@ def populate(login: Login) -> None:
 def mark(login: Login, text: str) -> None:
     """One more row: the namespace is no longer what it was."""
     with login.connect("dev") as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS marks (id bigint GENERATED ALWAYS AS IDENTITY, said text)"
+        )
         connection.execute("INSERT INTO marks (said) VALUES (%s)", (text,))

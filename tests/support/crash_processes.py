@@ -63,7 +63,7 @@ def _role(folder: Path, command: str, data: Path) -> str | None:
     if (folder / "comm").read_text().strip() in _SERVERS:
         return _server_role(folder, command, data)
     if "stillframe.app.worker" in command:
-        return "worker" if _holds(folder, data) else None
+        return "worker" if _holds(folder, data) or _is_child_of_service(folder, data) else None
     if str(data) not in command:
         return None
     if "stillframe.endpoint" in command:
@@ -79,6 +79,12 @@ def _server_role(folder: Path, command: str, data: Path) -> str | None:
 
 def _holds(folder: Path, data: Path) -> bool:
     return any(_target(link).startswith(f"{data}/") for link in (folder / "fd").iterdir())
+
+
+def _is_child_of_service(folder: Path, data: Path) -> bool:
+    """A worker that still loads holds nothing yet."""
+    parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+    return str(data).encode() in (_PROC / parent / "cmdline").read_bytes()
 
 
 def _target(link: Path) -> str:

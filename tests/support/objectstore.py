@@ -76,7 +76,11 @@ class MemoryObjectStore:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See the port."""
         with self._lock:
-            found = [StoredObject(name, len(data)) for name, data in self.objects.items() if name.startswith(prefix)]
+            found = [
+                StoredObject(name, len(data))
+                for name, data in self.objects.items()
+                if name.startswith(prefix)
+            ]
         yield from sorted(found)
 
     def delete(self, name: str) -> None:

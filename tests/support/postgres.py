@@ -20,7 +20,7 @@ from stillframe.postgres.scram import scram_verifier
 from stillframe.postgres.settings import MEGABYTE, ServerSettings
 
 ADMIN = "admin"
-PASSWORD = "Correct7horse"  # noqa: S105 -- of a cluster that lives for a test
+PASSWORD = "Correct7horse"
 SMALL = ServerSettings(
     max_connections=40,
     shared_buffers=32 * MEGABYTE,

@@ -37,9 +37,7 @@ def keys_in(directory: Path, *key_ids: KmsKeyId) -> LocalKeyManagement:
 
 def repository_in(directory: Path, store: ObjectStore | None = None) -> Repository:
     """A repository below this directory, or in this store with its keys there."""
-    return Repository.create_or_open(
-        store or LocalObjectStore(directory / "repository"), keys_in(directory)
-    )
+    return Repository.create_or_open(store or LocalObjectStore(directory / "repository"), keys_in(directory))
 
 
 def page(seed: int) -> bytes:

@@ -79,6 +79,7 @@ def capture(
         progress.begin("finishing")
         control = _copy_control_file(source, writer, start=backup.start)
         stop = backup.stop()
+        context.findings.judge_newer(stop.lsn)
         progress.begin("wal")
         wal_bytes = copy_wal(context, control, start=backup.start, stop=stop)
         history = copy_history(context, timeline=backup.start.timeline)

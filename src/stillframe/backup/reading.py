@@ -42,6 +42,7 @@ class Findings:
 
     damaged: list[DamagedPage] = field(default_factory=list)
     damaged_count: int = 0
+    newer: list[tuple[DamagedPage, Lsn]] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     bytes_read: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -52,6 +53,17 @@ class Findings:
             self.damaged_count += 1
             if len(self.damaged) < _MOST_DAMAGE_KEPT:
                 self.damaged.append(page)
+
+    def add_newer(self, page: DamagedPage, lsn: Lsn) -> None:
+        """Note a page that fails its checksum, but says that it was changed at `lsn`, after the start."""
+        with self._lock:
+            self.newer.append((page, lsn))
+
+    def judge_newer(self, stop_lsn: Lsn) -> None:
+        """Pages that claim to be from after the end of the backup lied about it: they are damaged, too."""
+        for page, lsn in self.newer:
+            if lsn > stop_lsn:
+                self.add_damage(page)
 
     def add_vanished(self, path: str) -> None:
         """Note a file that was dropped between the listing and its turn (rule 27)."""
@@ -124,7 +136,7 @@ def open_to_read(path: Path) -> int | None:
     """A descriptor of a file, or None when it is not there. Raises PermissionMissing or OperatorError."""
     with translating_os_errors(f"opening {path.name}"):
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
 

@@ -13,7 +13,7 @@ from stillframe.backup.changes import BlockRange
 from stillframe.backup.parallel import Unit
 from stillframe.backup.reading import CopyContext, DamagedPage, open_to_read, read_into
 from stillframe.postgres.files import Fork, ListedFile, RelationFile
-from stillframe.postgres.pages import BATCH_PAGES, PAGE_SIZE, block_numbers, suspicious_pages
+from stillframe.postgres.pages import BATCH_PAGES, PAGE_SIZE, block_numbers, judge_pages
 from stillframe.repository import RelationWriter
 
 _REREADS = 5
@@ -46,6 +46,10 @@ class RelationCopy:
     def first_block(self) -> int:
         """The number of the file's first page in its relation."""
         return self.relation.segment * self._context.segment_blocks
+
+    def page(self, block: int) -> DamagedPage:
+        """One of its pages, as a finding names it."""
+        return DamagedPage(path=self.path, relation=self.relation, block=block)
 
     def pieces(self) -> Iterator[BlockRange]:
         """What has to be read, in pieces of a batch at most, that begin at multiples of a batch."""
@@ -210,8 +214,11 @@ def _check_batch(context: CopyContext, parts: list[Part], buffer: memoryview) ->
     )
     checked = buffer[: len(places) * PAGE_SIZE]
     with context.checking:
-        wrong = suspicious_pages(checked, blocks=blocks, start_lsn=context.start_lsn)
-    for index in wrong:
+        verdict = judge_pages(checked, blocks=blocks, start_lsn=context.start_lsn)
+    for index, lsn in verdict.newer:
+        copy, block = places[index]
+        context.findings.add_newer(copy.page(block), lsn)
+    for index in verdict.suspicious:
         copy, block = places[index]
         page = checked[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
         page[:] = _settled_page(context, copy, block=block, seen=bytes(page))
@@ -228,9 +235,10 @@ def _settled_page(context: CopyContext, copy: RelationCopy, *, block: int, seen:
         again = copy.read_page(block)
         if again is None:
             return bytes(PAGE_SIZE)
-        if again != seen or not suspicious_pages(again, blocks=numbers, start_lsn=context.start_lsn):
+        verdict = judge_pages(again, blocks=numbers, start_lsn=context.start_lsn)
+        if again != seen or not verdict.suspicious:
             return again
-    context.findings.add_damage(DamagedPage(path=copy.path, relation=copy.relation, block=block))
+    context.findings.add_damage(copy.page(block))
     return seen
 
 

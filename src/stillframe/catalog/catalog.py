@@ -66,6 +66,15 @@ class Transaction:
             parameters = {"system": system_identifier, "least": at_least}
             return int(self._connection.execute(_TAKE_TIMELINE, parameters).scalar_one())
 
+    def take_turn(self, subject: str) -> None:
+        """Wait until no other transaction has a turn on `subject`; ours lasts until this one ends.
+
+        For what is counted before it is added to: two who count at once would both find room. Raises Conflict
+        when the turn does not come in time.
+        """
+        with translated():
+            self._connection.execute(_TAKE_NAMED_TURN, {"subject": subject})
+
     def refuse_if_broken(self) -> None:
         """Raise InternalError after an ignored failure: COMMIT would silently be a ROLLBACK then."""
         if driver_connection(self._connection).info.transaction_status == TransactionStatus.INERROR:
@@ -127,6 +136,8 @@ def _connect(conninfo: str) -> "psycopg.Connection[Any]":
 
 _TAKE_TURN = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('timeline of ' || :system, 0))")
 """In a statement of its own: the next one must see what was committed while this one waited."""
+
+_TAKE_NAMED_TURN = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:subject, 0))")
 
 _TAKE_TIMELINE = sa.text(
     """

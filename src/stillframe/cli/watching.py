@@ -1,8 +1,8 @@
 """Following captures and restores of a service until they end."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from stillframe.cli.connection import Connection
@@ -39,18 +39,18 @@ class SnapshotState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationState:
-    """An operation in one moment, and the seconds since it was first seen."""
+    """An operation in one moment, and for how many of the seconds we watch it its bytes were moving."""
 
     operation: Mapping[str, Any]
-    watched_seconds: float = 0.0
+    moving_seconds: float = 0.0
 
     @property
     def report(self) -> Report:
-        """How far the operation is; the rate is the mean since we began to watch."""
+        """How far the operation is; the rate is the mean for as long as bytes were moving."""
         done, total = self.operation.get("doneBytes") or 0, self.operation.get("totalBytes")
         if self.has_ended:
-            return Report(phase=self.operation["status"], done_bytes=total or done, total_bytes=total)
-        rate = done / self.watched_seconds if self.watched_seconds > 0 and done else None
+            return Report(phase="done", done_bytes=total or done, total_bytes=total)
+        rate = done / self.moving_seconds if self.moving_seconds > 0 and done else None
         return Report(
             phase=self.operation.get("phase") or self.operation["status"],
             done_bytes=done,
@@ -72,8 +72,11 @@ class OperationWatch:
     connection: Connection
     namespace: str
     request_id: str
-    started: float = field(default_factory=time.monotonic)
+    now: Callable[[], float] = time.monotonic
     _page: str | None = None
+    _began: float | None = None
+    _moved_at: float = 0.0
+    _done: int = 0
 
     def look(self) -> OperationState:
         """The operation as it is now; NotFound when the service does not know it."""
@@ -81,14 +84,21 @@ class OperationWatch:
             page = self._read_page()
             for operation in page["operations"]:
                 if operation.get("requestId") == self.request_id:
-                    watched = time.monotonic() - self.started
-                    return OperationState(operation=operation, watched_seconds=watched)
+                    return OperationState(operation=operation, moving_seconds=self._measure(operation))
             self._page = page.get("nextToken")  # operations only get more, so the next look begins there
             if self._page is None:
                 raise NotFound(
                     f"The service does not list the operation that request {self.request_id} began.",
                     resource_name=self.request_id,
                 )
+
+    def _measure(self, operation: Mapping[str, Any]) -> float:
+        now, done = self.now(), operation.get("doneBytes") or 0
+        if self._began is None:
+            self._began = self._moved_at = now
+        if done > self._done:
+            self._done, self._moved_at = done, now
+        return self._moved_at - self._began
 
     def _read_page(self) -> Mapping[str, Any]:
         return self.connection.extend(

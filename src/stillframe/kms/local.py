@@ -133,7 +133,7 @@ class LocalKeyManagement:
             raise KeyUnavailable(
                 f"The key {key_id} does not exist.", hint="Give the id of an existing key.", key=key_id
             ) from None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise KeyUnavailable(f"The key {key_id} cannot be read.", key=key_id) from error
         # A file that was renamed, or emptied of its material, is not this key.
         if key.key_id != key_id or not key.materials or any(len(one) != 32 for one in key.materials):

@@ -17,6 +17,7 @@ from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import Session, connect
 
 _WATCH_SECONDS = 0.1
+_SESSION_ENDED = "57P01"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +77,12 @@ class BackupSession:
         Raises ServerUnavailable when the session broke meanwhile, SourceDataCorrupt when WAL that is
         needed has gone.
         """
-        lsn, label, tablespace_map = self._session.row(
-            "SELECT lsn::text, labelfile, spcmapfile FROM pg_backup_stop(wait_for_archive => false)",
-        )
-        self._check_wal_kept()
-        self._flush_wal(Lsn.parse(lsn))
+        with _explaining_the_end():
+            lsn, label, tablespace_map = self._session.row(
+                "SELECT lsn::text, labelfile, spcmapfile FROM pg_backup_stop(wait_for_archive => false)",
+            )
+            self._check_wal_kept()
+            self._flush_wal(Lsn.parse(lsn))
         return BackupStop(lsn=Lsn.parse(lsn), backup_label=label, tablespace_map=tablespace_map)
 
     def _flush_wal(self, lsn: Lsn) -> None:
@@ -91,7 +93,8 @@ class BackupSession:
 
     def check(self) -> None:
         """Raise, as `stop` would, when the backup can no longer succeed. Quick; ask now and then."""
-        self._check_wal_kept()
+        with _explaining_the_end():
+            self._check_wal_kept()
 
     def _check_wal_kept(self) -> None:
         rows = self._session.rows(
@@ -102,6 +105,20 @@ class BackupSession:
                 "The server removed WAL that the snapshot needs, because more was written than may be kept",
                 hint="Let the server keep more WAL during a snapshot, or take it at a quieter time.",
             )
+
+
+@contextmanager
+def _explaining_the_end() -> Iterator[None]:
+    """A server that needs the space of held WAL ends the session that holds it, and says only that it did."""
+    try:
+        yield
+    except ServerUnavailable as error:
+        if error.facts.get("sqlstate") != _SESSION_ENDED:
+            raise
+        raise ServerUnavailable(
+            "The server ended the session of the snapshot",
+            hint="It was shut down, or more WAL was written during the snapshot than it may keep.",
+        ) from error
 
 
 @contextmanager

@@ -244,7 +244,7 @@ class Cluster:
 
     def _open_log(self, log: Path) -> None:
         """An empty log for this start, which the server's user may write."""
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if self.identity.owner is not None:
                 os.fchown(descriptor, *self.identity.owner)

@@ -76,9 +76,14 @@ class ServerIdentity:
         """
         with translating_os_errors(f"creating the directory {path}"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.owner is not None:
-                os.chown(path, *self.owner)
-            path.chmod(mode)
+            # Not through a link: whoever got hold of the server's user could aim it at a directory of root's.
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if self.owner is not None:
+                    os.fchown(descriptor, *self.owner)
+                os.fchmod(descriptor, mode)
+            finally:
+                os.close(descriptor)
 
     def obstacle(self, path: Path) -> Path | None:
         """The first parent directory of `path` that the server's user may not enter, or None.

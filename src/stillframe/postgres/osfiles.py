@@ -78,7 +78,7 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(root: Path, *, threads: int = 8) -> None:
+def sync_tree(root: Path, *, threads: int = 32) -> None:
     """Make everything below a directory, and the directory, durable. Raises OSError.
 
     Several at a time: a file system commits the journal once for all that wait for it.

@@ -1,5 +1,6 @@
 """Checking pages many at a time (PostgreSQL: bufpage.h, storage/checksum_impl.h, verify_page_checksum())."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -90,26 +91,40 @@ def new_pages(pages: Buffer) -> NDArray[np.bool_]:
     return new
 
 
-def suspicious_pages(pages: Buffer, *, blocks: NDArray[np.uint32], start_lsn: Lsn) -> list[int]:
-    """Indexes of the pages that a copy made since `start_lsn` may not take as they are (rule 24).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageVerdict:
+    """Which pages of a batch fail their checksum, by index.
 
-    A page is fine when it is all zero, when its checksum is right, or when it was changed after the start of
-    the backup, because then WAL replaces it. The checksum comes first here: it also covers the LSN.
+    `suspicious` may not be taken as they are. `newer` say they were changed since the start of the backup: WAL
+    replaces them, provided that their LSN is true, so it has to be compared with the backup's end.
+    """
+
+    suspicious: tuple[int, ...] = ()
+    newer: tuple[tuple[int, Lsn], ...] = ()
+
+
+def judge_pages(pages: Buffer, *, blocks: NDArray[np.uint32], start_lsn: Lsn) -> PageVerdict:
+    """Check the pages of a copy made since `start_lsn` (rule 24).
+
+    A page is fine when it is all zero or its checksum is right. The checksum comes first: it covers the LSN too.
     """
     stored = np.frombuffer(pages, dtype="<u2").reshape(-1, PAGE_SIZE // 2)[:, 4]
     wrong = np.flatnonzero(stored != page_checksums(pages, blocks=blocks))
     if not len(wrong):
-        return []
+        return PageVerdict()
     view = memoryview(pages)
-    return [index for index in map(int, wrong) if not _excused(_page(view, index), start_lsn)]
+    failed = [index for index in map(int, wrong) if np.frombuffer(_page(view, index), dtype="<u8").any()]
+    lsns = {index: _claimed_lsn(_page(view, index)) for index in failed}
+    return PageVerdict(
+        suspicious=tuple(index for index, lsn in lsns.items() if lsn < start_lsn),
+        newer=tuple((index, lsn) for index, lsn in lsns.items() if lsn >= start_lsn),
+    )
+
+
+def _claimed_lsn(page: memoryview) -> Lsn:
+    """What the page says; a page that looks new but is not empty says nothing (PageIsNew looks at one field)."""
+    return Lsn(0) if bool(new_pages(page)[0]) else Lsn(int(page_lsns(page)[0]))
 
 
 def _page(pages: memoryview, index: int) -> memoryview:
     return pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
-
-
-def _excused(page: memoryview, start_lsn: Lsn) -> bool:
-    if bool(new_pages(page)[0]):
-        # PageIsNew looks at one field only: a page with anything else in it is damaged.
-        return not np.frombuffer(page, dtype="<u8").any()
-    return int(page_lsns(page)[0]) >= start_lsn

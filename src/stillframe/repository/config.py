@@ -88,7 +88,7 @@ def _has_content(store: ObjectStore) -> bool:
 def _decoded(data: bytes) -> RepositoryConfig:
     try:
         config = msgspec.json.decode(data, type=RepositoryConfig)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FormatUnknown(f"{CONFIG_NAME} cannot be read by this release: {error}.") from None
     if msgspec.json.encode(config) != data:
         raise StoredDataCorrupt(f"{CONFIG_NAME} was changed: it is not in its one canonical form.")
@@ -177,7 +177,7 @@ class DataKeys:
         try:
             data = self._store.get(KEYS + reference)
             stored = msgspec.json.decode(data, type=_WrappedKey)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise FormatUnknown(f"The data key {reference} cannot be read by this release.") from None
         # The wrapped key is bound to the reference by its context; the rest of the document by these two.
         if msgspec.json.encode(stored) != data or stored.reference != reference:

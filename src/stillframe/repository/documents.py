@@ -74,7 +74,7 @@ def open_document(
         raise StoredDataCorrupt(
             f"{name} fails its authentication: its stored bytes were changed.", object=name
         ) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise FormatUnknown(f"{name} has a form that this release does not know.", object=name) from None
 
 
@@ -96,6 +96,18 @@ def create_object(store: ObjectStore, name: str, data: ContentBytes) -> None:
         store.put(name, data, if_absent=True)
     except (Conflict, StoreUnavailable):
         # Our own first attempt may have succeeded with its reply lost; a retrying store then says Conflict.
+        if not _holds(store, name, data):
+            raise
+
+
+def replace_object(store: ObjectStore, name: str, data: ContentBytes) -> None:
+    """Overwrite an object in one atomic step; a lost reply is settled by reading it back.
+
+    Raises StoreUnavailable when the outcome stays unknown, DiskFull and PermissionMissing when nothing changed.
+    """
+    try:
+        store.put(name, data)
+    except StoreUnavailable:
         if not _holds(store, name, data):
             raise
 

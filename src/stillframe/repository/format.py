@@ -41,6 +41,8 @@ EPOCHS = "epochs/"
 
 CONTENT_CLAIM = "content"
 """Shared by everybody who relies on stored content; a sweep needs it alone."""
+WAITING_CLAIM = "content-waiting"
+"""Shared by those who wait for a sweep to end, so that the next one does not begin before them."""
 
 
 class ContentKind(IntEnum):

@@ -24,7 +24,13 @@ from stillframe.repository.codec import ContentCodec
 from stillframe.repository.config import DataKeys, open_config
 from stillframe.repository.content import ContentReader
 from stillframe.repository.crypto import NONCE_BYTES, DataKey
-from stillframe.repository.documents import Document, document_key_reference, open_document, seal_document
+from stillframe.repository.documents import (
+    Document,
+    document_key_reference,
+    open_document,
+    replace_object,
+    seal_document,
+)
 from stillframe.repository.facts import (
     AttributesDocument,
     SnapshotAttributes,
@@ -32,7 +38,7 @@ from stillframe.repository.facts import (
     SnapshotFacts,
     SnapshotStatistics,
 )
-from stillframe.repository.format import ATTRIBUTES, CONTENT_CLAIM, SNAPSHOTS
+from stillframe.repository.format import ATTRIBUTES, CONTENT_CLAIM, SNAPSHOTS, WAITING_CLAIM
 from stillframe.repository.library import PackLibrary, exists
 from stillframe.repository.measure import RepositoryStatistics, measure
 from stillframe.repository.reader import SnapshotReader
@@ -192,7 +198,8 @@ class Repository:
             attributes=attributes,
         )
         name = f"{ATTRIBUTES}{snapshot_id}"
-        self._store.put(name, self._sealer(self._keys.cached(document.key_reference))(changed, name))
+        seal = self._sealer(self._keys.cached(document.key_reference))
+        replace_object(self._store, name, seal(changed, name))
         return _replaced(document, attributes)
 
     def delete_snapshot(self, snapshot_id: SnapshotId) -> None:
@@ -232,14 +239,10 @@ class Repository:
 
         Raises Conflict when it does not end within two minutes.
         """
-        deadline = self._clock.monotonic() + _SWEEP_PATIENCE
-        while True:
-            try:
-                return self._store.claim(CONTENT_CLAIM, shared=True)
-            except Conflict:
-                if self._clock.monotonic() > deadline:
-                    raise
-            self._clock.sleep(_SWEEP_POLL)
+        with contextlib.suppress(Conflict):
+            return self._store.claim(CONTENT_CLAIM, shared=True)
+        with contextlib.ExitStack() as waiting:
+            return self._awaited_content(waiting)
 
     def stored_document(self, snapshot_id: SnapshotId) -> SnapshotDocument:
         """The document as it was created, with the attributes of that moment. Raises as `document`."""
@@ -270,9 +273,24 @@ class Repository:
         """Raise what keeps a data key from being used, if anything does."""
         self._keys.unwrap(reference)
 
+    def _awaited_content(self, waiting: contextlib.ExitStack) -> Claim:
+        """The content claim, after the sweep that holds it; the next sweep is kept from beginning meanwhile."""
+        deadline = self._clock.monotonic() + _SWEEP_PATIENCE
+        announced = False
+        while self._clock.monotonic() < deadline:
+            if not announced:
+                with contextlib.suppress(Conflict):
+                    waiting.enter_context(self._store.claim(WAITING_CLAIM, shared=True))
+                    announced = True
+            with contextlib.suppress(Conflict):
+                return self._store.claim(CONTENT_CLAIM, shared=True)
+            self._clock.sleep(_SWEEP_POLL)
+        raise Conflict(f"A sweep has not ended within {_SWEEP_PATIENCE:g} s.")
+
     def _claim_content_alone(self) -> Claim:
         try:
-            return self._store.claim(CONTENT_CLAIM)
+            with self._store.claim(WAITING_CLAIM):
+                return self._store.claim(CONTENT_CLAIM)
         except Conflict:
             raise Conflict(
                 "A sweep cannot begin while a snapshot is being written or read.",

@@ -10,7 +10,7 @@ from stillframe.errors import Conflict, StillframeError, StoreUnavailable
 from stillframe.objectstore import Claim, ObjectStore
 from stillframe.repository.codec import ContentCodec
 from stillframe.repository.content import ContentWriter, PackPublisher
-from stillframe.repository.documents import create_object
+from stillframe.repository.documents import create_object, replace_object
 from stillframe.repository.facts import AttributesDocument, SnapshotDocument
 from stillframe.repository.format import ATTRIBUTES, EPOCHS, SNAPSHOTS
 from stillframe.repository.library import PackLibrary, epoch_claim, exists
@@ -65,7 +65,8 @@ class WriteSession:
         )
         self._attributes_tried = True
         name = f"{ATTRIBUTES}{self._id}"
-        create_object(self._store, name, seal(attributes, name))
+        # An attempt of the same snapshot that died may have left its own, which nobody can be using.
+        replace_object(self._store, name, seal(attributes, name))
         name = f"{SNAPSHOTS}{self._id}"
         try:
             create_object(self._store, name, seal(document, name))

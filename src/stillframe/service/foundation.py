@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from stillframe.catalog import Catalog
+from stillframe.catalog import Catalog, Transaction
 from stillframe.config import Settings
 from stillframe.domain.clock import Clock, IdSource
+from stillframe.domain.identifiers import Scope
 from stillframe.domain.namespace import Namespace, NamespaceStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 from stillframe.errors import Conflict, InvalidRequest, NotFound
@@ -20,6 +21,11 @@ class Foundation:
     new_id: IdSource
     settings: Settings
     keys: KeyManagement
+
+
+def take_quota_turn(transaction: Transaction, kind: str, scope: Scope) -> None:
+    """From here to the end of the transaction nobody else adds a `kind` to this account and Region."""
+    transaction.take_turn(f"{kind} of {scope.account} in {scope.region}")
 
 
 def not_found(kind: str, name: str) -> NotFound:

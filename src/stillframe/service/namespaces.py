@@ -30,6 +30,7 @@ from stillframe.service.foundation import (
     nothing_to_change,
     require_available,
     several_changes,
+    take_quota_turn,
 )
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
@@ -177,6 +178,7 @@ class Namespaces:
 
     def _insert(self, transaction: Transaction, namespace: Namespace) -> None:
         account, region = namespace.account, namespace.region
+        take_quota_turn(transaction, "namespaces", namespace.scope)
         if transaction.namespaces.find(account=account, region=region, name=namespace.name) is not None:
             raise already_exists("namespace", namespace.name)
         if (

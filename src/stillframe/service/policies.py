@@ -93,7 +93,7 @@ def _statements(policy: str) -> Iterator[Mapping[str, Any]]:
     if not isinstance(statements, list) or not statements:
         raise InvalidRequest("The resource policy must hold at least one Statement.")
     for statement in statements:
-        if not isinstance(statement, dict) or statement.get("Effect") not in _EFFECTS:
+        if not isinstance(statement, dict) or str(statement.get("Effect")) not in _EFFECTS:
             raise InvalidRequest("Each Statement of the resource policy needs an Effect of Allow or Deny.")
         yield statement
 

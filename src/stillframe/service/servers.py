@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from stillframe.service.foundation import Foundation
 
 _MEBIBYTE = 1024 * 1024
 _LEAST_BUFFERS = 16 * _MEBIBYTE
+_REMOVALS, _REMOVAL_PAUSE = 20, 0.05
 _MOST_CONNECTIONS = 500
 """The same for every server, so that a restored copy never has less than its source (recovery would refuse)."""
 
@@ -58,7 +60,8 @@ class Servers:
         """
         if namespace.incarnation_id is not None:
             return namespace
-        remove_tree(self._base.settings.paths.namespace(namespace.id))
+        # Not only files: a server of the attempt may run.
+        self.drop_all(namespace.id)
         incarnation = self._new_incarnation(namespace)
         cluster = self.cluster(namespace.id, incarnation.id)
         self._machine.identity.make_directory(cluster.data_directory.parent)
@@ -101,15 +104,15 @@ class Servers:
 
     @contextmanager
     def running(self, namespace: Namespace, workgroup: Workgroup | None) -> Iterator[Cluster]:
-        """The running cluster for the length of the block; a server started only for it is stopped after."""
+        """The running cluster for the length of the block; without a workgroup it is stopped after."""
         cluster = self.current(namespace)
-        was_running = cluster.status().state is ClusterState.RUNNING
-        if not was_running:
+        if cluster.status().state is not ClusterState.RUNNING:
             cluster.start(self.settings_for(workgroup))
         try:
             yield cluster
         finally:
-            if not was_running and workgroup is None:
+            # Also one that ran before: a block that was cut off left it.
+            if workgroup is None:
                 cluster.stop()
 
     def open_endpoint(self, workgroup: Workgroup, cluster: Cluster) -> Workgroup:
@@ -199,10 +202,14 @@ class Servers:
 def remove_tree(directory: Path) -> None:
     """Remove a directory with all it holds; one that is not there is fine."""
     with translating_os_errors(f"removing {directory}"):
-        try:
-            shutil.rmtree(directory)
-        except FileNotFoundError:
-            return
+        for _ in range(_REMOVALS):
+            # A process that was killed a moment ago may still remove or write its last file there.
+            with suppress(OSError):
+                shutil.rmtree(directory)
+            if not directory.exists():
+                return
+            time.sleep(_REMOVAL_PAUSE)
+        shutil.rmtree(directory)
 
 
 def _candidates(workgroup: Workgroup) -> Iterator[int]:

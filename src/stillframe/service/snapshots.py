@@ -20,7 +20,14 @@ from stillframe.domain.namespace import Namespace
 from stillframe.domain.operation import ENDED, Operation, OperationKind
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus, parse_retention
 from stillframe.errors import Conflict, InvalidRequest, QuotaExceeded
-from stillframe.service.foundation import Foundation, already_exists, busy, not_found, require_available
+from stillframe.service.foundation import (
+    Foundation,
+    already_exists,
+    busy,
+    not_found,
+    require_available,
+    take_quota_turn,
+)
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
 from stillframe.service.pagination import Listing, paginate
@@ -188,6 +195,7 @@ def new_snapshot(
     snapshot_id: SnapshotId,
 ) -> Snapshot:
     """Insert the CREATING row of a snapshot of `namespace`. Raises Conflict (name taken) and QuotaExceeded."""
+    take_quota_turn(transaction, "snapshots", namespace.scope)
     _require_free_name(transaction, namespace.scope, name)
     taken = transaction.snapshots.count(account=namespace.account, region=namespace.region, status=SHOWN)
     if taken >= base.settings.quotas.snapshots:
@@ -204,7 +212,7 @@ def new_snapshot(
         namespace_id=namespace.id,
         namespace_name=namespace.name,
         status=SnapshotStatus.CREATING,
-        created_at=base.clock.now(),
+        created_at=_as_shown(base.clock.now()),
         retention_days=retention_days,
         admin_username=namespace.admin_username,
         db_name=namespace.db_name,
@@ -218,6 +226,11 @@ def new_snapshot(
     except Conflict:
         raise already_exists("snapshot", name) from None
     return snapshot
+
+
+def _as_shown(moment: datetime) -> datetime:
+    # The API shows milliseconds; a caller who filters by a time it was shown must find that snapshot.
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def find_snapshot(

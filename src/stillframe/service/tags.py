@@ -31,6 +31,7 @@ def check_tags(tags: Sequence[tuple[str, str]]) -> None:
 
 def attach(transaction: Transaction, arn: str, tags: Iterable[tuple[str, str]], *, limit: int) -> None:
     """Add or change tags of a resource; raise TooManyTags when it would carry more than `limit`."""
+    transaction.take_turn(f"tags of {arn}")
     new = dict(tags)
     present = {tag.key for tag in transaction.tags.list(resource_arn=arn)}
     if len(present | set(new)) > limit:

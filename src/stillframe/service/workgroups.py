@@ -20,6 +20,7 @@ from stillframe.service.foundation import (
     require_available,
     require_workgroup_available,
     several_changes,
+    take_quota_turn,
 )
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
@@ -186,6 +187,7 @@ class Workgroups:
     def _require_room(
         self, transaction: Transaction, scope: Scope, request: NewWorkgroup, columns: Mapping[str, Any]
     ) -> None:
+        take_quota_turn(transaction, "workgroups", scope)
         owned = transaction.workgroups.list(account=scope.account, region=scope.region)
         if any(workgroup.name == request.name for workgroup in owned):
             raise already_exists("workgroup", request.name)
@@ -195,6 +197,7 @@ class Workgroups:
         self._require_total(sum(workgroup.base_capacity for workgroup in owned) + wanted)
 
     def _require_capacity(self, transaction: Transaction, changed: Workgroup) -> None:
+        take_quota_turn(transaction, "workgroups", changed.scope)
         owned = transaction.workgroups.list(account=changed.account, region=changed.region)
         self._require_total(sum(workgroup.base_capacity for workgroup in owned))
 

@@ -1,8 +1,7 @@
 """RestoreFromSnapshot: into the same namespace, another one, from another account's snapshot."""
 
-import json
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -229,105 +228,10 @@ def test_temporary_logins_work_again_after_a_restore(target: Warehouse) -> None:
 def test_two_namespaces_are_restored_from_one_snapshot_side_by_side(
     source: Warehouse, target: Warehouse
 ) -> None:
-    failures: list[BaseException] = []
-
-    def restore(warehouse: Warehouse) -> None:
-        try:
-            warehouse.restore(snapshotName="good")
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=restore, args=(item,)) for item in (source, target)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda item: item.restore(snapshotName="good"), (source, target)))
+    assert [answer["namespace"]["namespaceName"] for answer in answers] == ["source", "target"]
     assert source.query(SUM) == target.query(SUM) == FACTS
-
-
-class TestAcrossAccounts:
-    """Sharing by a resource policy on the snapshot."""
-
-    @pytest.fixture(scope="class")
-    def guest(self, service: Service) -> Iterator[Warehouse]:
-        """A warehouse of another account."""
-        with warehouse_of(service.account(), "guest") as made:
-            yield made
-
-    def share(self, source: Warehouse, *accounts: str) -> str:
-        """Allow these accounts to restore `good`; its ARN."""
-        arn: str = source.client.get_snapshot(snapshotName="good")["snapshot"]["snapshotArn"]
-        statement = {
-            "Effect": "Allow",
-            "Sid": "",
-            "Principal": {"AWS": list(accounts)},
-            "Action": "redshift-serverless:RestoreFromSnapshot",
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        source.client.put_resource_policy(resourceArn=arn, policy=policy)
-        return arn
-
-    def test_what_is_not_shared_is_not_there(self, source: Warehouse, guest: Warehouse) -> None:
-        arn = source.client.get_snapshot(snapshotName="good")["snapshot"]["snapshotArn"]
-        missing = guest.client.exceptions.ResourceNotFoundException
-        for named in (
-            {"snapshotArn": arn},
-            {"snapshotName": "good", "ownerAccount": source.account.id},
-            {"snapshotName": "good"},
-        ):
-            with pytest.raises(missing):
-                guest.client.get_snapshot(**named)
-            with pytest.raises(missing):
-                guest.client.restore_from_snapshot(namespaceName="guest", workgroupName="guest", **named)
-
-    def test_what_is_shared_is_seen_restored_and_nothing_else(
-        self, source: Warehouse, guest: Warehouse
-    ) -> None:
-        arn = self.share(source, guest.account.id)
-        owner = source.account.id
-        seen = guest.client.get_snapshot(snapshotName="good", ownerAccount=owner)["snapshot"]
-        assert seen["ownerAccount"] == owner
-        assert seen["snapshotArn"] == arn
-        assert source.client.get_snapshot(snapshotName="good")["snapshot"]["accountsWithRestoreAccess"] == [
-            guest.account.id
-        ]
-        assert guest.client.list_snapshots()["snapshots"] == []
-        shared = guest.client.list_snapshots(ownerAccount=owner)["snapshots"]
-        assert [item["snapshotArn"] for item in shared] == [arn]
-        answer = guest.restore(snapshotName="good", ownerAccount=owner)
-        assert answer["ownerAccount"] == owner
-        assert guest.query(SUM) == FACTS
-        guest.query("TRUNCATE facts")
-        guest.restore(snapshotArn=arn)
-        assert guest.query(SUM) == FACTS
-        for call in (
-            lambda: guest.client.delete_snapshot(snapshotName="good"),
-            lambda: guest.client.update_snapshot(snapshotName="good", retentionPeriod=1),
-            lambda: guest.client.list_tags_for_resource(resourceArn=arn),
-            lambda: guest.client.tag_resource(resourceArn=arn, tags=[{"key": "a", "value": "b"}]),
-            lambda: guest.client.put_resource_policy(resourceArn=arn, policy="{}"),
-            lambda: guest.client.delete_resource_policy(resourceArn=arn),
-        ):
-            with pytest.raises(guest.client.exceptions.ClientError) as caught:
-                call()
-            assert caught.value.response["Error"]["Code"] in {
-                "ResourceNotFoundException",
-                "ValidationException",
-            }
-
-    def test_a_shared_snapshot_cannot_be_deleted_until_its_access_is_withdrawn(
-        self, source: Warehouse, guest: Warehouse
-    ) -> None:
-        arn = self.share(source, guest.account.id)
-        with pytest.raises(source.client.exceptions.ConflictException, match="shared"):
-            source.client.delete_snapshot(snapshotName="good")
-        source.client.delete_resource_policy(resourceArn=arn)
-        with pytest.raises(guest.client.exceptions.ResourceNotFoundException):
-            guest.client.get_snapshot(snapshotArn=arn)
-        with pytest.raises(guest.client.exceptions.ResourceNotFoundException):
-            guest.client.restore_from_snapshot(namespaceName="guest", workgroupName="guest", snapshotArn=arn)
-        assert guest.client.list_snapshots(ownerAccount=source.account.id)["snapshots"] == []
 
 
 def test_a_snapshot_of_another_region_is_not_there(source: Warehouse) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from support.backup import new_repository
-from support.postgres import login, pgbench, reachable_directory, running_namespace
 
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import connect
 from stillframe.repository import Repository
+from support.backup import new_repository
+from support.postgres import login, pgbench, reachable_directory, running_namespace
 
 
 @pytest.fixture

@@ -5,18 +5,10 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.backup import lay_out, new_progress, new_repository, take
-from support.postgres import (
-    SMALL,
-    cluster_in,
-    login,
-    reachable_directory,
-    running_namespace,
-    stopped_at_the_end,
-)
 
 from stillframe.backup import capture as capture_module
 from stillframe.backup.progress import Progress
@@ -28,7 +20,16 @@ from stillframe.postgres.connection import connect
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.files import Listing, list_data_directory
 from stillframe.postgres.pages import PAGE_SIZE
+from stillframe.postgres.settings import MEGABYTE
 from stillframe.repository import Repository
+from support.backup import lay_out, new_repository, restored, take
+from support.postgres import (
+    SMALL,
+    cluster_in,
+    login,
+    reachable_directory,
+    running_namespace,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -68,6 +69,19 @@ def test_a_damaged_page_is_named_with_database_relation_file_and_block(
     assert document.facts.damage == [
         f"A page fails its checksum and stays so: database dev, relation public.stones, file {path}, block 7."
     ]
+
+
+def test_damage_that_makes_a_page_look_newer_than_the_snapshot_is_damage_all_the_same(
+    victim: Cluster, repository: Repository
+) -> None:
+    path = _file_of(victim, "stones")
+    victim.stop()
+    with (victim.data_directory / path).open("r+b") as file:
+        file.seek(4 * PAGE_SIZE)
+        file.write(b"\xff" * 8)
+    victim.start(SMALL)
+    (sentence,) = take(repository, victim).facts.damage
+    assert sentence.endswith(f"file {path}, block 4.")
 
 
 def test_a_damaged_free_space_map_loses_nothing_and_is_no_damage(
@@ -138,7 +152,7 @@ def test_tables_dropped_truncated_and_grown_while_they_are_copied_do_no_harm(
 
     monkeypatch.setattr(capture_module, "list_data_directory", after_listing)
     document = take(repository, victim)
-    with _started(repository, document) as copy:
+    with restored(repository, document) as copy:
         with login(copy) as admin:
             assert admin.execute("SELECT count(*) FROM cut").fetchone() == (100,)
             assert admin.execute("SELECT count(*) FROM grown").fetchone() == (12000,)
@@ -185,12 +199,30 @@ def test_wal_that_has_gone_fails_the_snapshot(victim: Cluster, repository: Repos
     assert list(repository.documents()) == []
 
 
+def test_more_wal_than_may_be_kept_fails_the_snapshot_and_not_the_server(repository: Repository) -> None:
+    bounded = replace(SMALL, max_wal_size=64 * MEGABYTE, max_slot_wal_keep_size=32 * MEGABYTE)
+    with running_namespace(bounded) as busy:
+
+        def write_a_lot() -> None:
+            with connect(busy) as session:
+                for _ in range(4):
+                    session.execute("SELECT pg_logical_emit_message(false, 'test', repeat('y', 30000000))")
+                    session.execute("CHECKPOINT")
+
+        with pytest.raises((ServerUnavailable, SourceDataCorrupt)) as failed:
+            take(repository, busy, progress=HookedProgress("copying", write_a_lot))
+        assert failed.value.hint is not None
+        assert "WAL" in failed.value.hint
+        assert _backups_running(busy) == 0
+        assert list(repository.documents()) == []
+
+
 def test_a_tablespace_elsewhere_is_refused_by_name(victim: Cluster, repository: Repository) -> None:
     outside = victim.data_directory.parent / "outside"
     victim.identity.make_directory(outside)
     with connect(victim) as session:
         session.execute("SET allow_in_place_tablespaces = off")
-        session.execute(f"CREATE TABLESPACE away LOCATION '{outside}'")  # type: ignore[arg-type]
+        session.execute(f"CREATE TABLESPACE away LOCATION '{outside}'")
     with pytest.raises(Unsupported, match="tablespace"):
         take(repository, victim)
 
@@ -218,14 +250,6 @@ def test_snapshots_of_two_namespaces_are_taken_side_by_side(victim: Cluster, rep
         for worker in workers:
             worker.join(timeout=60)
         assert len(documents) == 2
-
-
-@contextmanager
-def _started(repository: Repository, document) -> Iterator[Cluster]:  # type: ignore[no-untyped-def]
-    from support.backup import restored
-
-    with restored(repository, document) as copy:
-        yield copy
 
 
 def _file_of(cluster: Cluster, table: str) -> str:
@@ -259,7 +283,7 @@ def _small_disk(*, megabytes: int) -> Iterator[Path]:
         point.mkdir(mode=0o711)
         options = f"size={megabytes}m,mode=711"
         mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)], capture_output=True
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)], capture_output=True, check=False
         )
         if mounted.returncode != 0:
             pytest.skip("this machine does not let us mount a file system")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from support.postgres import running_namespace
 
 from stillframe.postgres.cluster import Cluster
+from support.postgres import running_namespace
 
 
 @pytest.fixture(scope="module")

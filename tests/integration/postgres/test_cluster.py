@@ -5,11 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.postgres import SMALL, cluster_in, reachable_directory, stopped_at_the_end
 
 from stillframe.errors import Conflict, OperatorError, ServerUnavailable
 from stillframe.postgres.cluster import Cluster, ClusterState, StopMode, short_socket_directory
@@ -17,6 +16,7 @@ from stillframe.postgres.connection import connect
 from stillframe.postgres.control import read_control_file
 from stillframe.postgres.postmaster import PID_FILE, hold_postmaster, server_processes
 from stillframe.postgres.settings import ServerSettings
+from support.postgres import SMALL, cluster_in, reachable_directory, stopped_at_the_end
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +35,8 @@ def test_a_new_cluster_has_checksums_and_sorts_by_code_point_on_any_machine(clus
     cluster.start(SMALL)
     with connect(cluster) as session:
         assert session.row(
-            "SELECT datlocprovider, datlocale, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'postgres'"
+            "SELECT datlocprovider, datlocale, pg_encoding_to_char(encoding)"
+            " FROM pg_database WHERE datname = 'postgres'"
         ) == ("b", "C.UTF-8", "UTF8")
         assert session.row(
             "SELECT current_setting('summarize_wal'), current_setting('listen_addresses')"
@@ -130,7 +131,7 @@ def test_a_server_outlives_the_process_that_started_it(cluster: Cluster) -> None
     paths = os.pathsep.join([str(here), str(here.parent / "src")])
     directory = str(cluster.data_directory.parent)
     ended = subprocess.run(
-        [sys.executable, "-c", program, directory], env={**os.environ, "PYTHONPATH": paths}
+        [sys.executable, "-c", program, directory], check=False, env={**os.environ, "PYTHONPATH": paths}
     )
     assert ended.returncode == -signal.SIGKILL
     assert cluster.status().state is ClusterState.RUNNING
@@ -140,7 +141,7 @@ def test_a_server_outlives_the_process_that_started_it(cluster: Cluster) -> None
 
 def test_a_server_that_cannot_start_says_why(cluster: Cluster) -> None:
     cluster.stop()
-    with pytest.raises(ServerUnavailable, match="shared_buffers|invalid value|memory"):
+    with pytest.raises(ServerUnavailable, match="shared_buffers"):
         cluster.start(ServerSettings(extra={"shared_buffers": "nonsense"}))
     cluster.start(SMALL)
 
@@ -179,7 +180,7 @@ def _shown(cluster: Cluster) -> str:
         return str(session.row("SELECT setting FROM pg_file_settings WHERE name = 'datestyle'")[0])
 
 
-def _wait_for(condition) -> None:  # type: ignore[no-untyped-def]
+def _wait_for(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < until

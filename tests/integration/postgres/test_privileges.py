@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from support.postgres import ADMIN, PASSWORD, login
 
 from stillframe.errors import Conflict, InvalidRequest, NotFound
 from stillframe.postgres.cluster import Cluster
@@ -19,6 +18,7 @@ from stillframe.postgres.roles import (
     set_password,
 )
 from stillframe.postgres.scram import random_password, scram_verifier
+from support.postgres import ADMIN, PASSWORD, login
 
 pytestmark = pytest.mark.integration
 

@@ -51,7 +51,12 @@ def test_what_becomes_known_later_adds_to_the_total() -> None:
 
 def test_several_threads_lose_no_byte() -> None:
     progress = Progress(SetClock())
-    workers = [threading.Thread(target=lambda: [progress.advance(1) for _ in range(5000)]) for _ in range(4)]
+
+    def advance() -> None:
+        for _ in range(5000):
+            progress.advance(1)
+
+    workers = [threading.Thread(target=advance) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

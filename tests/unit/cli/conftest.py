@@ -38,11 +38,8 @@ def stub() -> Iterator[StubService]:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No AWS or Stillframe setting of the machine reaches a test."""
-    for name in list(os.environ):
-        if name.startswith(("AWS_", "STILLFRAME_")):
-            monkeypatch.delenv(name)
+def own_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No service of this machine is found by a test."""
     monkeypatch.setenv("STILLFRAME_DATA", str(tmp_path / "data"))
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
+from stillframe.cli.connection import connect_to
 from stillframe.cli.output import OutputFormat, Terminal
 from stillframe.cli.progress import Report, progress, watch
-from stillframe.cli.watching import OperationState
+from stillframe.cli.watching import OperationState, OperationWatch
+from stillframe.clients import ServiceAddress
+from support.cli import StubService
 
 pytestmark = pytest.mark.unit
 
@@ -91,17 +94,33 @@ def test_an_operation_that_ended_is_not_watched_any_more(status: str) -> None:
     assert not any(OperationState(operation={"status": s}).has_ended for s in ("queued", "running"))
 
 
-def test_an_operation_s_rate_is_the_mean_since_we_watch() -> None:
+def test_an_operation_s_rate_is_the_mean_while_bytes_move() -> None:
     running = {"status": "running", "phase": "writing", "doneBytes": 10**9, "totalBytes": 3 * 10**9}
-    report = OperationState(operation=running, watched_seconds=2.0).report
+    report = OperationState(operation=running, moving_seconds=2.0).report
     assert report.bytes_per_second == 5 * 10**8
     assert report.remaining_seconds == 4.0
     assert OperationState(operation=running).report.bytes_per_second is None
 
 
+def test_the_rate_stays_when_the_bytes_are_all_there(stub: StubService) -> None:
+    done = iter([0, 10**9, 2 * 10**9, 2 * 10**9, 2 * 10**9])
+    stub.answers["ListOperations"] = lambda _: {
+        "operations": [{"operationId": "1", "status": "running", "requestId": "r", "doneBytes": next(done)}]
+    }
+    address = ServiceAddress(
+        endpoint_url=stub.url, region="us-east-1", account_id="1", access_key_id="A", secret_access_key="b"
+    )
+    seconds = itertools.count(100.0)
+    operations = OperationWatch(
+        connection=connect_to(address), namespace="shop", request_id="r", now=lambda: next(seconds)
+    )
+    rates = [operations.look().report.bytes_per_second for _ in range(5)]
+    assert rates == [None, 10**9, 10**9, 10**9, 10**9]
+
+
 def test_an_operation_that_succeeded_is_complete() -> None:
     ended = {"status": "succeeded", "doneBytes": 90, "totalBytes": 100}
-    report = OperationState(operation=ended, watched_seconds=1.0).report
+    report = OperationState(operation=ended, moving_seconds=1.0).report
     assert (report.done_bytes, report.total_bytes) == (100, 100)
 
 

@@ -25,7 +25,8 @@ def only_file(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "key_id", ["AWS_OWNED_KMS_KEY", "alias/my key", "../../etc/passwd", "arn:aws:kms:eu-central-1:1:key/x", "ü" * 200]
+    "key_id",
+    ["AWS_OWNED_KMS_KEY", "alias/my key", "../../etc/passwd", "arn:aws:kms:eu-central-1:1:key/x", "ü" * 200],
 )
 def test_any_text_can_be_the_id_of_a_key(tmp_path: Path, key_id: str) -> None:
     keys = LocalKeyManagement(tmp_path / "keys")
@@ -70,20 +71,21 @@ print(keys.wrap("AWS_OWNED_KMS_KEY", b"plain", {"repository": "r", "data-key": "
 def test_processes_that_mint_at_once_end_with_one_key(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", PROGRAM, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(4)
     ]
-    blobs = []
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    for process in processes:
-        blobs.append(process.communicate(timeout=30)[0])
+    blobs = [process.communicate(timeout=30)[0] for process in processes]
     keys = LocalKeyManagement(tmp_path)
     assert {keys.unwrap(KEY, bytes.fromhex(blob), CONTEXT) for blob in blobs} == {b"plain"}
-    assert only_file(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_missing_key_is_unavailable(tmp_path: Path) -> None:
@@ -144,7 +146,9 @@ def test_every_changed_bit_of_a_wrapped_value_is_noticed(tmp_path: Path) -> None
             keys.unwrap(KEY, blob[:length], CONTEXT)
 
 
-@pytest.mark.parametrize("context", [{}, {"repository": "r"}, CONTEXT | {"x": ""}, {"repository": "d", "data-key": "r"}])
+@pytest.mark.parametrize(
+    "context", [{}, {"repository": "r"}, CONTEXT | {"x": ""}, {"repository": "d", "data-key": "r"}]
+)
 def test_another_context_does_not_unwrap(tmp_path: Path, context: dict[str, str]) -> None:
     keys = LocalKeyManagement(tmp_path)
     keys.create_key(KEY)

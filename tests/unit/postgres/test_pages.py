@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from stillframe.domain.lsn import Lsn
 from stillframe.postgres.pages import (
     PAGE_SIZE,
     block_numbers,
+    judge_pages,
     new_pages,
     page_checksums,
     page_lsns,
-    suspicious_pages,
 )
 
 pytestmark = pytest.mark.unit
@@ -35,6 +36,11 @@ def reference_checksum(page: bytes, block: int, base: list[int]) -> int:
     for value in sums:
         folded ^= value
     return ((folded ^ block) % 65535) + 1
+
+
+def suspicious(pages: bytes | bytearray, *, blocks: NDArray[np.uint32], start_lsn: Lsn) -> list[int]:
+    """The pages of a batch that may not be taken as they are."""
+    return list(judge_pages(pages, blocks=blocks, start_lsn=start_lsn).suspicious)
 
 
 def page(*, seed: int, block: int, lsn: int = 0x1_0000_0010) -> bytes:
@@ -67,8 +73,8 @@ def test_the_stored_checksum_takes_no_part_in_itself() -> None:
 
 def test_a_page_at_another_place_fails() -> None:
     moved = page(seed=2, block=10)
-    assert suspicious_pages(moved, blocks=block_numbers(10, 1), start_lsn=Lsn(2**60)) == []
-    assert suspicious_pages(moved, blocks=block_numbers(11, 1), start_lsn=Lsn(2**60)) == [0]
+    assert suspicious(moved, blocks=block_numbers(10, 1), start_lsn=Lsn(2**60)) == []
+    assert suspicious(moved, blocks=block_numbers(11, 1), start_lsn=Lsn(2**60)) == [0]
 
 
 @given(position=st.integers(0, PAGE_SIZE - 1), bit=st.integers(0, 7))
@@ -76,7 +82,7 @@ def test_a_page_at_another_place_fails() -> None:
 def test_a_flipped_bit_anywhere_is_found_unless_it_makes_the_page_look_newer(position: int, bit: int) -> None:
     damaged = bytearray(page(seed=3, block=0))
     damaged[position] ^= 1 << bit
-    assert suspicious_pages(damaged, blocks=block_numbers(0, 1), start_lsn=Lsn(2**63)) == (
+    assert suspicious(damaged, blocks=block_numbers(0, 1), start_lsn=Lsn(2**63)) == (
         [] if int(page_lsns(damaged)[0]) >= 2**63 else [0]
     )
 
@@ -87,25 +93,27 @@ def test_only_the_wrong_pages_of_a_batch_are_named() -> None:
     pages[4] = bytearray(PAGE_SIZE)
     pages[5][4000] ^= 1
     batch = b"".join(pages)
-    assert suspicious_pages(batch, blocks=block_numbers(100, 6), start_lsn=Lsn(2**60)) == [1, 5]
+    assert suspicious(batch, blocks=block_numbers(100, 6), start_lsn=Lsn(2**60)) == [1, 5]
 
 
 def test_a_page_changed_since_the_start_is_left_to_wal() -> None:
     torn = bytearray(page(seed=9, block=0, lsn=0x2000))
     torn[5000] ^= 1
-    assert suspicious_pages(torn, blocks=block_numbers(0, 1), start_lsn=Lsn(0x2000)) == []
-    assert suspicious_pages(torn, blocks=block_numbers(0, 1), start_lsn=Lsn(0x2001)) == [0]
+    assert suspicious(torn, blocks=block_numbers(0, 1), start_lsn=Lsn(0x2000)) == []
+    assert suspicious(torn, blocks=block_numbers(0, 1), start_lsn=Lsn(0x2001)) == [0]
+    verdict = judge_pages(torn, blocks=block_numbers(0, 1), start_lsn=Lsn(0x1000))
+    assert verdict.newer == ((0, Lsn(0x2000)),)
 
 
 def test_a_page_that_looks_new_but_is_not_empty_is_suspicious() -> None:
     half = bytearray(PAGE_SIZE)
     half[6000] = 1
     assert bool(new_pages(half)[0])
-    assert suspicious_pages(half, blocks=block_numbers(0, 1), start_lsn=Lsn(1)) == [0]
-    assert suspicious_pages(bytes(PAGE_SIZE), blocks=block_numbers(0, 1), start_lsn=Lsn(1)) == []
+    assert suspicious(half, blocks=block_numbers(0, 1), start_lsn=Lsn(1)) == [0]
+    assert suspicious(bytes(PAGE_SIZE), blocks=block_numbers(0, 1), start_lsn=Lsn(1)) == []
 
 
 def test_pages_of_different_relations_are_checked_together() -> None:
     batch = page(seed=1, block=7) + page(seed=2, block=131072)
     numbers = np.concatenate([block_numbers(7, 1), block_numbers(131072, 1)])
-    assert suspicious_pages(batch, blocks=numbers, start_lsn=Lsn(2**60)) == []
+    assert suspicious(batch, blocks=numbers, start_lsn=Lsn(2**60)) == []

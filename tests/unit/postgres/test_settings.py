@@ -23,7 +23,7 @@ def rendered(settings: ServerSettings) -> dict[str, str]:
         settings, socket_directory=Path("/run/s"), socket_port=5432, log_directory=Path("/var/log/s")
     )
     lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return dict(line.split(" = ", 1) for line in lines)  # type: ignore[misc]
+    return dict(line.split(" = ", 1) for line in lines)
 
 
 def test_sizes_are_written_with_their_units() -> None:

@@ -1,6 +1,7 @@
 """The WAL of a copy is contiguous and where it says it is."""
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ def test_segments_cover_the_range_without_a_gap(start: int, length: int, timelin
     assert segments[0].start <= start < segments[0].start + SEGMENT
     assert segments[-1].start + segments[-1].needed == start + length
     assert 0 < segments[-1].needed <= SEGMENT
-    for earlier, later in zip(segments, segments[1:], strict=False):
+    for earlier, later in pairwise(segments):
         assert earlier.needed == SEGMENT
         assert later.start == earlier.start + SEGMENT
     assert all(segment.path.startswith(f"pg_wal/{timeline:08X}") for segment in segments)

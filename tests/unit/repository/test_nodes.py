@@ -89,7 +89,8 @@ def test_a_node_with_a_field_too_many_is_damage() -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [0, 1, 2, LIST_FANOUT - 1, LIST_FANOUT, LIST_FANOUT + 1, 2 * LIST_FANOUT + 1, LIST_FANOUT**2 // 8]
+    "count",
+    [0, 1, 2, LIST_FANOUT - 1, LIST_FANOUT, LIST_FANOUT + 1, 2 * LIST_FANOUT + 1, LIST_FANOUT**2 // 8],
 )
 def test_lists_of_any_length_come_back(count: int) -> None:
     nodes = Nodes()
@@ -118,7 +119,9 @@ def test_a_list_of_another_length_than_its_file_is_damage(wrong: int) -> None:
 
 
 EXTENT_PARTS = st.lists(
-    st.tuples(st.integers(1, 8), st.sampled_from([None, ID, OTHER]), st.integers(0, 24)), min_size=1, max_size=100
+    st.tuples(st.integers(1, 8), st.sampled_from([None, ID, OTHER]), st.integers(0, 24)),
+    min_size=1,
+    max_size=100,
 )
 
 
@@ -139,5 +142,7 @@ def test_extents_survive_their_leaf(parts: list[tuple[int, bytes | None, int]], 
 def pages_of(extents: list[Extent]) -> list[tuple[int, bytes | None, int]]:
     """Page by page, where it is."""
     return [
-        (one.first + at, one.frame, one.index + at if one.frame else 0) for one in extents for at in range(one.count)
+        (one.first + at, one.frame, one.index + at if one.frame else 0)
+        for one in extents
+        for at in range(one.count)
     ]

@@ -30,9 +30,13 @@ def fill(pack: Pack, key: DataKey = KEY) -> None:
     for kind, plain in PLAINS:
         content_id = key.content_id(kind, plain)
         how, packed = codec.compress(plain)
-        place = pack.reserve(content_id, stored=sealed_length(len(packed)), plain=len(plain), kind=kind, codec=how)
+        place = pack.reserve(
+            content_id, stored=sealed_length(len(packed)), plain=len(plain), kind=kind, codec=how
+        )
         assert place is not None
-        pack.cipher.encrypt_into(nonce_at(place.offset), packed, authenticated(content_id, place), pack.view(place))
+        pack.cipher.encrypt_into(
+            nonce_at(place.offset), packed, authenticated(content_id, place), pack.view(place)
+        )
         assert not pack.done()
     assert pack.retire()
 
@@ -45,12 +49,17 @@ def stored(number: int = 1, key: DataKey = KEY) -> tuple[MemoryObjectStore, str]
     return store, str(pack.name)
 
 
-def read_all(store: MemoryObjectStore, number: int = 1, key: DataKey = KEY) -> list[tuple[ContentKind, bytes]]:
+def read_all(
+    store: MemoryObjectStore, number: int = 1, key: DataKey = KEY
+) -> list[tuple[ContentKind, bytes]]:
     pack = name(number)
     codec = ContentCodec(key)
     cipher = key.pack_cipher(pack.pack_id)
     return [
-        (place.kind, codec.open(cipher, store.get_range(str(pack), place.offset, place.stored), content_id, place))
+        (
+            place.kind,
+            codec.open(cipher, store.get_range(str(pack), place.offset, place.stored), content_id, place),
+        )
         for content_id, place in list_pack(store, pack, key, size=store.size(str(pack))).entries
     ]
 
@@ -85,7 +94,11 @@ def test_every_flipped_byte_of_a_pack_is_detected() -> None:
 def test_every_truncation_and_extension_of_a_pack_is_detected() -> None:
     store, pack = stored()
     whole = store.get(pack)
-    for data in [whole[:length] for length in range(len(whole))] + [whole + b"\0", b"\0" + whole, whole + whole]:
+    for data in [whole[:length] for length in range(len(whole))] + [
+        whole + b"\0",
+        b"\0" + whole,
+        whole + whole,
+    ]:
         store.put(pack, data)
         with pytest.raises(DataError):
             read_all(store)
@@ -167,7 +180,9 @@ def test_a_retired_pack_waits_for_its_open_reservations() -> None:
     assert pack.reserve(bytes(32), stored=50, plain=34, kind=ContentKind.CHUNK, codec=Codec.RAW) is None
 
 
-@pytest.mark.parametrize("text", ["packs/x", "packs/" + "ab" * 16, "packs/" + "ab" * 16 + "/zz", "snapshots/1", ""])
+@pytest.mark.parametrize(
+    "text", ["packs/x", "packs/" + "ab" * 16, "packs/" + "ab" * 16 + "/zz", "snapshots/1", ""]
+)
 def test_what_is_not_a_packs_name_is_not_read_as_one(text: str) -> None:
     with pytest.raises(StoredDataCorrupt):
         PackName.parse(text)
@@ -177,7 +192,9 @@ def test_what_is_not_a_packs_name_is_not_read_as_one(text: str) -> None:
 def entries_of(*ids: int) -> list[Entry]:
     store, pack = stored()
     place = list_pack(store, name(1), KEY, size=store.size(pack)).entries[0].place
-    return [Entry(number.to_bytes(32, "big"), place._replace(offset=64 + at)) for at, number in enumerate(ids)]
+    return [
+        Entry(number.to_bytes(32, "big"), place._replace(offset=64 + at)) for at, number in enumerate(ids)
+    ]
 
 
 def test_an_index_finds_every_copy_and_forgets_packs() -> None:
@@ -196,7 +213,8 @@ def test_an_index_tells_ids_apart_that_begin_alike() -> None:
     index = Index()
     place = entries_of(1)[0].place
     entries = [
-        Entry(b"\7" * 8 + number.to_bytes(24, "little"), place._replace(offset=number)) for number in range(300)
+        Entry(b"\7" * 8 + number.to_bytes(24, "little"), place._replace(offset=number))
+        for number in range(300)
     ]
     for number in range(100):
         index.add(name(number), entries[number::100])

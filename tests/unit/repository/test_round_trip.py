@@ -59,7 +59,16 @@ def test_it_does_so_on_the_local_disk_and_after_a_restart(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "size",
-    [0, 1, INLINE_BYTES, INLINE_BYTES + 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 5],
+    [
+        0,
+        1,
+        INLINE_BYTES,
+        INLINE_BYTES + 1,
+        CHUNK_BYTES - 1,
+        CHUNK_BYTES,
+        CHUNK_BYTES + 1,
+        3 * CHUNK_BYTES + 5,
+    ],
 )
 @pytest.mark.parametrize("zeros", [False, True])
 def test_plain_files_of_any_size_come_back(repository: Repository, size: int, zeros: bool) -> None:
@@ -83,7 +92,9 @@ def test_it_does_not_matter_in_which_pieces_a_file_is_written(repository: Reposi
     assert contents(repository, document.snapshot_id) == {"f": data}
 
 
-@pytest.mark.parametrize(("offset", "length"), [(0, 10), (CHUNK_BYTES - 5, 10), (2 * CHUNK_BYTES, 10**9), (10**9, 5)])
+@pytest.mark.parametrize(
+    ("offset", "length"), [(0, 10), (CHUNK_BYTES - 5, 10), (2 * CHUNK_BYTES, 10**9), (10**9, 5)]
+)
 def test_parts_of_a_file_can_be_read(repository: Repository, offset: int, length: int) -> None:
     data = os.urandom(2 * CHUNK_BYTES + 77)
     document = store_files(repository, {"f": data, "base/5/1": data[: 100 * BLOCK]})
@@ -173,7 +184,9 @@ def test_nothing_is_shared_between_two_keys(tmp_path: Path, store: MemoryObjectS
     repository.begin_snapshot(key_id=KEY, parent=one.snapshot_id).abort()
 
 
-def test_without_its_key_a_snapshot_is_not_readable_and_others_are(tmp_path: Path, store: MemoryObjectStore) -> None:
+def test_without_its_key_a_snapshot_is_not_readable_and_others_are(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
     other = KmsKeyId("alias/other")
     keys_in(tmp_path, other)
     repository = Repository.create_or_open(store, keys_in(tmp_path, KEY))
@@ -305,7 +318,7 @@ def test_a_relation_file_is_complete_or_refused(repository: Repository, mistake:
         writer.add_directory("base", mode=0o700)
         relation = writer.relation("base/1", mode=0o600, blocks=4)
         relation.write_run(0, pages(0, 1, 2))
-        with pytest.raises(InvalidRequest):
+        with pytest.raises(InvalidRequest):  # noqa: PT012 - either step may refuse
             match mistake:
                 case "twice":
                     relation.write_run(2, pages(2, 3))
@@ -322,7 +335,8 @@ def test_a_relation_file_is_complete_or_refused(repository: Repository, mistake:
 
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["run", "scatter", "zeros"]), st.integers(0, 1300), st.integers(1, 90)), max_size=8
+    st.tuples(st.sampled_from(["run", "scatter", "zeros"]), st.integers(0, 1300), st.integers(1, 90)),
+    max_size=8,
 )
 
 

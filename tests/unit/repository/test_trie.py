@@ -37,7 +37,9 @@ def test_equal_maps_are_equal_nodes_whatever_their_history(
     for detour in detours:
         root = maps.edit(root, {n: None if size is None else record(n, size) for n, size in detour.items()})
     present = {one.name for one in maps.records(root)}
-    changes = {name: record(name, wanted[name]) if name in wanted else None for name in present | wanted.keys()}
+    changes = {
+        name: record(name, wanted[name]) if name in wanted else None for name in present | wanted.keys()
+    }
     assert maps.edit(root, changes) == straight
     assert {one.name: one.size for one in maps.records(straight)} == wanted
     assert all(maps.find(straight, name) == record(name, size) for name, size in wanted.items())

@@ -137,11 +137,12 @@ def _progress(snapshot: Snapshot) -> Mapping[str, Any]:
     """Sizes and times: those of the running copy, or, once it is complete, those that were measured."""
     if snapshot.status is SnapshotStatus.CREATING and snapshot.total_bytes is None:
         return {}
-    complete = snapshot.status is SnapshotStatus.AVAILABLE
+    running = snapshot.status in {SnapshotStatus.CREATING, SnapshotStatus.COPYING}
+    complete = snapshot.status in {SnapshotStatus.AVAILABLE, SnapshotStatus.DELETED}
     remaining = 0 if complete else snapshot.progress.remaining_seconds
     return {
         "backupProgressInMegaBytes": megabytes(snapshot.done_bytes),
-        "currentBackupRateInMegaBytesPerSecond": 0.0 if complete else megabytes(snapshot.bytes_per_second),
+        "currentBackupRateInMegaBytesPerSecond": megabytes(snapshot.bytes_per_second) if running else 0.0,
         "elapsedTimeInSeconds": round(snapshot.elapsed_seconds),
         "estimatedSecondsToCompletion": None if remaining is None else round(remaining),
         "actualIncrementalBackupSizeInMegaBytes": megabytes(snapshot.stored_bytes),

@@ -15,7 +15,7 @@ from stillframe.errors import InternalError, ObjectMissing, ServerUnavailable
 from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument
 from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.runner import Failure
-from stillframe.service.jobs.states import free_in, load_namespace
+from stillframe.service.jobs.states import free_in, free_namespace, load_namespace
 from stillframe.service.jobs.watch import Watch, watching
 from stillframe.service.repositories import Repositories
 from stillframe.service.servers import Servers
@@ -35,7 +35,9 @@ class Capturer:
         """Make the snapshot AVAILABLE. Raises what the capture raises; nothing of it is visible then."""
         snapshot = self._find(snapshot_id)
         if snapshot.status is not SnapshotStatus.CREATING:
-            return
+            raise InternalError(
+                f"The snapshot to be taken is {snapshot.status.value} already", snapshot=str(snapshot_id)
+            )
         with watching(
             watch,
             publish=lambda progress: self._publish(operation, snapshot_id, progress),
@@ -47,8 +49,8 @@ class Capturer:
     def recover(self, snapshot_id: SnapshotId) -> bool:
         """After a crash: whether the snapshot had been committed; then it is made AVAILABLE."""
         snapshot = self._find(snapshot_id)
-        if snapshot.status is SnapshotStatus.AVAILABLE:
-            return True
+        if snapshot.status is not SnapshotStatus.CREATING:
+            return snapshot.status is SnapshotStatus.AVAILABLE
         try:
             document = self._repositories.of(snapshot.region).document(snapshot_id)
         except ObjectMissing:
@@ -70,8 +72,8 @@ class Capturer:
             )
             transaction.snapshots.put(available)
 
-    def fail(self, snapshot_id: SnapshotId, failure: Failure) -> None:
-        """The snapshot stays listed, FAILED or CANCELLED, with the reason."""
+    def fail(self, operation: Operation, snapshot_id: SnapshotId, failure: Failure) -> None:
+        """The snapshot stays listed, FAILED or CANCELLED, with the reason; its operation ends with it."""
         cancelled = failure.status is OperationStatus.CANCELLED
         status = SnapshotStatus.CANCELLED if cancelled else SnapshotStatus.FAILED
         with self._base.catalog.transaction() as transaction:
@@ -80,6 +82,7 @@ class Capturer:
                 transaction.snapshots.put(
                     replace(snapshot, status=status, failure=failure.summary, phase="ended")
                 )
+            free_in(self._base, transaction, operation, failure)
 
     def _capture(self, namespace: Namespace, snapshot: Snapshot, watch: Watch) -> SnapshotDocument:
         repository = self._repositories.of(snapshot.region)
@@ -149,21 +152,16 @@ class CreateSnapshot:
             return
         namespace, _ = load_namespace(self._base, operation)
         self._capturer.take(operation, namespace, snapshot_id, watch)
-        self._free(operation)
+        free_namespace(self._base, operation)
 
     def give_up(self, operation: Operation, failure: Failure) -> None:
         """The snapshot is FAILED or CANCELLED, the namespace AVAILABLE."""
-        self._capturer.fail(SnapshotId(operation.subject_id), failure)
-        self._free(operation)
+        self._capturer.fail(operation, SnapshotId(operation.subject_id), failure)
 
     def _finish_or_fail(self, operation: Operation, snapshot_id: SnapshotId) -> None:
         if not self._capturer.recover(snapshot_id):
             raise ServerUnavailable(CUT_OFF, hint="Take the snapshot again.")
-        self._free(operation)
-
-    def _free(self, operation: Operation) -> None:
-        with self._base.catalog.transaction() as transaction:
-            free_in(transaction, operation)
+        free_namespace(self._base, operation)
 
 
 def figures_of(document: SnapshotDocument) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from stillframe.postgres.roles import list_roles, rename_role, set_password
 from stillframe.service.endpoints import Endpoints
 from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.capturing import Capturer
-from stillframe.service.jobs.runner import Failure, succeed
+from stillframe.service.jobs.runner import Failure, end_in
 from stillframe.service.jobs.states import (
     forget_workgroup,
     free_namespace,
@@ -46,9 +46,9 @@ class CreateWorkgroup:
         opened = self._servers.open_endpoint(workgroup, cluster)
         release(self._base, operation, replace(opened, server_version=_version(self._servers)))
 
-    def give_up(self, operation: Operation, failure: Failure) -> None:  # noqa: ARG002 - part of the port
+    def give_up(self, operation: Operation, failure: Failure) -> None:
         """The workgroup is taken back; the namespace is as it was."""
-        remove_workgroup(self._base, self._servers, operation)
+        remove_workgroup(self._base, self._servers, operation, failure)
 
 
 class UpdateWorkgroup:
@@ -70,10 +70,10 @@ class UpdateWorkgroup:
             workgroup = replace(workgroup, port=None)
         release(self._base, operation, self._servers.open_endpoint(workgroup, cluster))
 
-    def give_up(self, operation: Operation, failure: Failure) -> None:  # noqa: ARG002 - part of the port
+    def give_up(self, operation: Operation, failure: Failure) -> None:
         """The workgroup is AVAILABLE again with what could be brought into force."""
         _, workgroup = load(self._base, operation)
-        release(self._base, operation, workgroup)
+        release(self._base, operation, workgroup, failure)
 
     def _apply(self, namespace: Namespace, workgroup: Workgroup, changed: set[str]) -> Cluster:
         if "base_capacity" in changed:
@@ -101,10 +101,10 @@ class DeleteWorkgroup:
             self._servers.current(namespace).stop()
         forget_workgroup(self._base, operation)
 
-    def give_up(self, operation: Operation, failure: Failure) -> None:  # noqa: ARG002 - part of the port
+    def give_up(self, operation: Operation, failure: Failure) -> None:
         """A workgroup that can't be taken down stays, AVAILABLE, so that the caller can ask again."""
         _, workgroup = load(self._base, operation)
-        release(self._base, operation, workgroup)
+        release(self._base, operation, workgroup, failure)
 
 
 class UpdateNamespace:
@@ -129,11 +129,11 @@ class UpdateNamespace:
         with self._base.catalog.transaction() as transaction:
             _forget_old_secret(transaction, namespace, changed)
             transaction.namespaces.put(freed(changed))
-            succeed(self._base, transaction, operation)
+            end_in(self._base, transaction, operation)
 
-    def give_up(self, operation: Operation, failure: Failure) -> None:  # noqa: ARG002 - part of the port
+    def give_up(self, operation: Operation, failure: Failure) -> None:
         """The namespace is AVAILABLE as it was."""
-        free_namespace(self._base, operation)
+        free_namespace(self._base, operation, failure)
 
 
 class DeleteNamespace:
@@ -151,8 +151,7 @@ class DeleteNamespace:
         namespace, _ = load_namespace(self._base, operation)
         snapshot_id = operation.arguments.get("snapshot_id")
         if snapshot_id is not None:
-            namespace = self._servers.ensure_storage(namespace, None)
-            self._capturer.take(operation, namespace, SnapshotId(uuid.UUID(str(snapshot_id))), watch)
+            self._take_final(operation, namespace, SnapshotId(uuid.UUID(str(snapshot_id))), watch)
         watch.progress.begin("removing")
         self._servers.drop_all(namespace.id)
         self._forget(operation, namespace)
@@ -160,16 +159,26 @@ class DeleteNamespace:
     def give_up(self, operation: Operation, failure: Failure) -> None:
         """The namespace is AVAILABLE again with all its data, unless removing had begun."""
         snapshot_id = operation.arguments.get("snapshot_id")
-        if snapshot_id is not None:
-            self._capturer.fail(SnapshotId(uuid.UUID(str(snapshot_id))), failure)
-        free_namespace(self._base, operation)
+        if snapshot_id is None:
+            free_namespace(self._base, operation, failure)
+        else:
+            self._capturer.fail(operation, SnapshotId(uuid.UUID(str(snapshot_id))), failure)
+
+    def _take_final(
+        self, operation: Operation, namespace: Namespace, snapshot_id: SnapshotId, watch: Watch
+    ) -> None:
+        """Nobody writes to a namespace without a workgroup, so after a crash it is taken again."""
+        if self._capturer.recover(snapshot_id):
+            return
+        stored = self._servers.ensure_storage(namespace, None)
+        self._capturer.take(operation, stored, snapshot_id, watch)
 
     def _forget(self, operation: Operation, namespace: Namespace) -> None:
         with self._base.catalog.transaction() as transaction:
             transaction.tags.delete(resource_arn=namespace.arn)
             transaction.policies.delete(resource_arn=namespace.arn)
             transaction.namespaces.delete(id=namespace.id)
-            succeed(self._base, transaction, operation)
+            end_in(self._base, transaction, operation)
 
 
 class StartServer:
@@ -193,19 +202,22 @@ class StartServer:
         opened = self._servers.open_endpoint(workgroup, cluster)
         if opened != workgroup:
             with self._base.catalog.transaction() as transaction:
-                transaction.workgroups.put(opened)
+                # Only this column: a request may have changed the status meanwhile.
+                transaction.workgroups.change({"port": opened.port}, id=workgroup.id)
 
     def give_up(self, operation: Operation, failure: Failure) -> None:
         """Nothing to undo: the supervisor asks again, and the operation's record says why it failed."""
 
 
-def remove_workgroup(base: Foundation, servers: Servers, operation: Operation) -> None:
-    """Take a workgroup back that did not come up."""
+def remove_workgroup(base: Foundation, servers: Servers, operation: Operation, failure: Failure) -> None:
+    """Take a workgroup back that did not come up, and storage that was not finished for it."""
     with base.catalog.transaction() as transaction:
         namespace = transaction.namespaces.find(id=operation.namespace_id)
     if namespace is not None and namespace.incarnation_id is not None:
         servers.current(namespace).stop()
-    forget_workgroup(base, operation)
+    elif namespace is not None:
+        servers.drop_all(namespace.id)
+    forget_workgroup(base, operation, failure)
 
 
 def change_admin(cluster: Cluster, old_name: str, changed: Namespace) -> None:

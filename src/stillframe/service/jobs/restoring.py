@@ -63,15 +63,16 @@ class RestoreFromSnapshot:
         self._drop_others(namespace)
         self._finish(operation, opened)
 
-    def give_up(self, operation: Operation, failure: Failure) -> None:  # noqa: ARG002 - part of the port
+    def give_up(self, operation: Operation, failure: Failure) -> None:
         """The old databases run on; the reason is in the operation's record."""
         namespace, workgroup = load_namespace(self._base, operation)
         self._drop_others(namespace)
         if workgroup is None:
             raise InternalError("The restored namespace lost its workgroup", namespace=str(namespace.id))
         cluster = self._servers.start(namespace, workgroup)
-        self._finish(operation, self._servers.open_endpoint(workgroup, cluster))
+        opened = self._servers.open_endpoint(workgroup, cluster)
         self._forget_secret(operation)
+        self._finish(operation, opened, failure)
 
     def _has_switched(self, operation: Operation, namespace: Namespace) -> bool:
         return namespace.incarnation_id == _incarnation_of(operation)
@@ -158,12 +159,12 @@ class RestoreFromSnapshot:
             transaction.namespaces.put(switched)
         return switched
 
-    def _finish(self, operation: Operation, workgroup: Workgroup) -> None:
+    def _finish(self, operation: Operation, workgroup: Workgroup, failure: Failure | None = None) -> None:
         with self._base.catalog.transaction() as transaction:
             transaction.workgroups.put(
                 replace(workgroup, status=WorkgroupStatus.AVAILABLE, operation_id=None)
             )
-            free_in(transaction, operation)
+            free_in(self._base, transaction, operation, failure)
 
     def _drop_others(self, namespace: Namespace) -> None:
         """Remove every incarnation but the current one: what a cut-off restore left, or what it replaced."""

@@ -12,11 +12,20 @@ from stillframe.backup.progress import Progress
 from stillframe.catalog import Transaction
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.operation import ENDED, Operation, OperationKind, OperationStatus
-from stillframe.errors import Cancelled, CatalogUnavailable, InternalError, RetryLater, StillframeError
+from stillframe.errors import (
+    Cancelled,
+    CatalogUnavailable,
+    InternalError,
+    RetryLater,
+    ServerUnavailable,
+    StillframeError,
+)
 from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.watch import Watch
 
 log = structlog.get_logger(__name__)
+
+STOPPED = "The service was stopped while this was going on."
 
 ATTEMPTS = 5
 """How often passing trouble (a server that does not start, a store that does not answer) is tried again."""
@@ -70,9 +79,9 @@ class Runner:
 
     def stop(self) -> None:
         """Ask all running work to end: the service is shutting down."""
-        self._stopping.cancel("The service was stopped.")
+        self._stopping.cancel(STOPPED)
         for token in tuple(self._running):
-            token.cancel("The service was stopped.")
+            token.cancel(STOPPED)
 
     def run(self, operation_id: uuid.UUID) -> None:
         """Carry out one operation. Raises RetryLater when the queue shall bring it again."""
@@ -82,7 +91,7 @@ class Runner:
         cancel = CancelToken()
         self._running.add(cancel)
         if self._stopping.cancelled:
-            cancel.cancel("The service was stopped.")
+            cancel.cancel(STOPPED)
         with structlog.contextvars.bound_contextvars(
             request_id=operation.request_id, operation=operation.kind.value, operation_id=str(operation.id)
         ):
@@ -106,17 +115,30 @@ class Runner:
                 raise
             self._give_up(handler, operation, error)
             return
-        self._end(operation, OperationStatus.SUCCEEDED)
+        self._end(operation)
         log.info("operation_succeeded", seconds=round(time.monotonic() - started, 3))
 
     def _give_up(self, handler: Handler, operation: Operation, error: Exception) -> None:
-        failure = Failure.of(error)
+        failure = self._why(error)
         if failure.kind == InternalError.kind:
             log.error("operation_failed", kind=failure.kind, exc_info=error)
         else:
             log.warning("operation_failed", kind=failure.kind, reason=failure.summary)
-        handler.give_up(operation, failure)
-        self._end(operation, failure.status, failure)
+        try:
+            handler.give_up(operation, failure)
+        except RetryLater:
+            raise
+        except Exception as second:
+            # Whatever is in the way (a full disk, a server that does not start): nothing may stay half undone.
+            log.error("operation_not_undone", exc_info=second)
+            raise ServerUnavailable("What the operation had begun could not be undone yet") from second
+        self._end(operation, failure)
+
+    def _why(self, error: Exception) -> Failure:
+        """The failure; work that ended because the service was stopped has failed: nobody cancelled it."""
+        if isinstance(error, Cancelled) and self._stopping.cancelled:
+            return replace(Failure.of(error), status=OperationStatus.FAILED, hint="Ask for it again.")
+        return Failure.of(error)
 
     def _begin(self, operation_id: uuid.UUID) -> Operation | None:
         with self._base.catalog.transaction() as transaction:
@@ -132,17 +154,25 @@ class Runner:
             transaction.operations.put(running)
         return running
 
-    def _end(self, operation: Operation, status: OperationStatus, failure: Failure | None = None) -> None:
+    def _end(self, operation: Operation, failure: Failure | None = None) -> None:
         with self._base.catalog.transaction() as transaction:
-            current = transaction.operations.find(lock=True, id=operation.id)
-            if current is not None and current.status not in ENDED:
-                transaction.operations.put(ended(current, status, self._base, failure))
+            end_in(self._base, transaction, operation, failure)
 
 
-def ended(
-    operation: Operation, status: OperationStatus, base: Foundation, failure: Failure | None = None
-) -> Operation:
-    """The operation with its end written in."""
+def end_in(
+    base: Foundation, transaction: Transaction, operation: Operation, failure: Failure | None = None
+) -> None:
+    """Write the operation's end (a success without `failure`), together with the states that show it.
+
+    One that has ended stays as it is.
+    """
+    current = transaction.operations.find(lock=True, id=operation.id)
+    if current is not None and current.status not in ENDED:
+        transaction.operations.put(_ended(current, base, failure))
+
+
+def _ended(operation: Operation, base: Foundation, failure: Failure | None) -> Operation:
+    status = failure.status if failure else OperationStatus.SUCCEEDED
     return replace(
         operation,
         status=status,
@@ -152,8 +182,3 @@ def ended(
         failure=failure.summary if failure else None,
         hint=failure.hint if failure else None,
     )
-
-
-def succeed(base: Foundation, transaction: Transaction, operation: Operation) -> None:
-    """Write the success in the same transaction as the states that show it."""
-    transaction.operations.put(ended(operation, OperationStatus.SUCCEEDED, base))

@@ -1,0 +1,71 @@
+"""On what, and with which versions, a benchmark ran."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import stillframe
+
+_PACKAGES = (
+    "botocore", "blake3", "cryptography", "numpy", "psycopg", "starlette", "uvicorn", "uvloop", "zstandard",
+)  # fmt: skip
+
+
+def describe_machine(directory: Path) -> dict[str, str]:
+    """Processor, memory, kernel, and the file system below `directory`."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory / 2**30:.1f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "file system": file_system(directory),
+        "load before": f"{os.getloadavg()[0]:.2f}",
+    }
+
+
+def describe_versions(postgres: str) -> dict[str, str]:
+    """Versions of everything that takes part."""
+    found = {
+        "stillframe": stillframe.__version__,
+        "Python": platform.python_version(),
+        "PostgreSQL": postgres,
+        "restic": restic_version() or "not installed, left out",
+    }
+    return found | {name: _package(name) for name in _PACKAGES}
+
+
+def restic_version() -> str | None:
+    """The version of the installed restic, or None."""
+    program = shutil.which("restic")
+    if program is None:
+        return None
+    text = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
+    return text.split()[1] if text.startswith("restic ") else None
+
+
+def file_system(directory: Path) -> str:
+    """The type of the file system that holds a directory; the longest mount point that contains it wins."""
+    best = ("", "unknown")
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount, kind, *_ = line.split()
+        mount = mount.encode().decode("unicode_escape")
+        if directory.is_relative_to(mount) and len(mount) >= len(best[0]):
+            best = (mount, kind)
+    return best[1]
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return f"{found[1] if found else 'unknown'} ({platform.machine()})"
+
+
+def _package(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

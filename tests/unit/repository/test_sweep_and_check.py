@@ -1,0 +1,339 @@
+"""Sweeps keep all that is needed; checks find all that is wrong."""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillframe.domain.identifiers import SnapshotId
+from stillframe.errors import Conflict, DataError, ObjectMissing, StillframeError, StoredDataCorrupt
+from stillframe.repository import Level, Repository
+from stillframe.repository.format import ATTRIBUTES, EPOCHS, KEYS, NODES, PACKS, SNAPSHOTS
+from support.objectstore import Crash, FaultyStore, MemoryObjectStore, crash_after
+from support.repository import BLOCK, KEY, contents, facts, keys_in, page, pages, repository_in, store_files
+
+pytestmark = pytest.mark.unit
+
+FILES = {"base/5/1": pages(1, 2) + bytes(40 * BLOCK), "PG_VERSION": b"18\n", "conf": os.urandom(1500)}
+
+
+@pytest.fixture
+def store() -> MemoryObjectStore:
+    return MemoryObjectStore()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, store: MemoryObjectStore) -> Repository:
+    return repository_in(tmp_path, store)
+
+
+def test_a_sweep_of_an_empty_repository_does_nothing(repository: Repository) -> None:
+    assert repository.sweep().packs_removed == 0
+
+
+def test_what_only_a_deleted_snapshot_used_comes_back(
+    repository: Repository, store: MemoryObjectStore
+) -> None:
+    kept = store_files(repository, FILES)
+    before = dict(store.objects)
+    gone = store_files(repository, FILES | {"base/5/2": pages(7, 8)})
+    repository.delete_snapshot(gone.snapshot_id)
+    planned = repository.sweep(dry_run=True)
+    assert store.objects != before
+    assert repository.sweep() == planned
+    assert planned.bytes_removed == gone.statistics.new_stored_bytes
+    assert store.objects == before
+    assert contents(repository, kept.snapshot_id) == FILES
+
+
+def test_after_the_last_snapshot_only_identity_and_keys_are_left(
+    repository: Repository, store: MemoryObjectStore
+) -> None:
+    repository.delete_snapshot(store_files(repository, FILES).snapshot_id)
+    repository.sweep()
+    assert {name.partition("/")[0] for name in store.objects} == {"repository.json", "keys"}
+    assert contents(repository, store_files(repository, FILES).snapshot_id) == FILES
+
+
+def test_a_parent_may_be_deleted_and_swept_under_its_child(repository: Repository) -> None:
+    parent = store_files(repository, FILES)
+    with repository.begin_snapshot(key_id=KEY, parent=parent.snapshot_id) as writer:
+        writer.inherit_directory("")
+        writer.inherit_directory("base/5")
+        child = writer.commit(facts())
+    repository.delete_snapshot(parent.snapshot_id)
+    repository.sweep()
+    assert contents(repository, child.snapshot_id) == FILES
+
+
+def test_no_sweep_while_anybody_writes_or_reads(tmp_path: Path, store: MemoryObjectStore) -> None:
+    one, other = repository_in(tmp_path, store), repository_in(tmp_path, store)
+    document = store_files(one, FILES)
+    with one.open_snapshot(document.snapshot_id) as reader:
+        other.delete_snapshot(document.snapshot_id)
+        with pytest.raises(Conflict):
+            other.sweep()
+        entry = reader.entry("base/5/1")
+        assert entry is not None
+        assert reader.read_blocks(entry, 0, 2) == pages(1, 2)
+    with one.begin_snapshot(key_id=KEY), pytest.raises(Conflict):
+        other.sweep()
+    other.sweep()
+    assert list(store.list(PACKS)) == []
+
+
+def test_another_process_notices_what_was_swept(tmp_path: Path, store: MemoryObjectStore) -> None:
+    one, other = repository_in(tmp_path, store), repository_in(tmp_path, store)
+    document = store_files(one, FILES)
+    contents(other, document.snapshot_id)
+    one.delete_snapshot(document.snapshot_id)
+    one.sweep()
+    again = store_files(other, FILES)
+    assert again.statistics.new_frames == document.statistics.new_frames
+    assert contents(one, again.snapshot_id) == FILES
+
+
+@pytest.mark.parametrize("prefix", [SNAPSHOTS, NODES, KEYS])
+def test_a_sweep_that_cannot_know_what_is_needed_removes_nothing(
+    repository: Repository, tmp_path: Path, store: MemoryObjectStore, prefix: str
+) -> None:
+    kept = store_files(repository, FILES)
+    gone = store_files(repository, {"other": os.urandom(3000)})
+    repository.delete_snapshot(gone.snapshot_id)
+    for one in list(store.list(prefix)):
+        if prefix == SNAPSHOTS:
+            store.objects[one.name] = store.objects[one.name][:-1]
+        else:
+            del store.objects[one.name]
+    before = dict(store.objects)
+    with pytest.raises(StillframeError):
+        repository_in(tmp_path, store).sweep()
+    assert store.objects == before
+    assert kept.snapshot_id in list(repository.snapshot_ids())
+
+
+def test_a_sweep_that_dies_at_any_deletion_harms_nothing(tmp_path: Path, store: MemoryObjectStore) -> None:
+    repository = repository_in(tmp_path, store)
+    kept = store_files(repository, FILES)
+    for number in range(3):
+        repository.delete_snapshot(store_files(repository, {"f": os.urandom(3000 + number)}).snapshot_id)
+    for position in range(6):
+        attempt = store.copy()
+        dying = FaultyStore(attempt, position=position, fault=crash_after, only="delete")
+        with pytest.raises(Crash):
+            Repository.create_or_open(dying, keys_in(tmp_path)).sweep()
+        attempt.all_holders_die()
+        again = repository_in(tmp_path, attempt)
+        again.sweep()
+        assert contents(again, kept.snapshot_id) == FILES
+        assert again.statistics().packs == 1
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("take"), st.sets(st.integers(0, 6), max_size=4)),
+        st.tuples(st.just("delete"), st.integers(0, 5)),
+        st.tuples(st.just("sweep"), st.none()),
+        st.tuples(st.just("crash"), st.integers(0, 25)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=STEPS)
+def test_sweeping_at_any_moment_of_any_history_keeps_every_snapshot(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, object]]
+) -> None:
+    directory, store = tmp_path_factory.mktemp("r"), MemoryObjectStore()
+    model: dict[SnapshotId, dict[str, bytes]] = {}
+    parent: SnapshotId | None = None
+    for step, value in steps:
+        repository = repository_in(directory, store)
+        match step, value:
+            case "take", set():
+                files = {f"base/{number}": pages(number, 3) for number in value}
+                parent = store_files(repository, files, parent=parent).snapshot_id
+                model[parent] = files
+            case "delete", int() if model:
+                victim = sorted(model)[value % len(model)]
+                repository.delete_snapshot(victim)
+                del model[victim]
+                parent = None if victim == parent else parent
+            case "crash", int():
+                dying = FaultyStore(store, position=value, fault=crash_after)
+                try:
+                    store_files(Repository.create_or_open(dying, keys_in(directory)), {"base/9": page(9)})
+                except Crash:
+                    store.all_holders_die()
+            case "sweep", _:
+                repository.sweep()
+    repository = repository_in(directory, store)
+    repository.sweep()
+    assert repository.check(level=Level.BYTES).clean
+    for snapshot_id, files in model.items():
+        assert contents(repository, snapshot_id) == files
+
+
+def small_repository(tmp_path: Path) -> tuple[MemoryObjectStore, SnapshotId]:
+    store = MemoryObjectStore()
+    document = store_files(repository_in(tmp_path, store), {"base/5/1": page(1)[:64] * 128, "c": b"#" * 3000})
+    return store, document.snapshot_id
+
+
+def seen(tmp_path: Path, store: MemoryObjectStore, snapshot_id: SnapshotId) -> dict[str, bytes] | None:
+    """What a restore gives, or None if it refuses."""
+    try:
+        return contents(Repository.create_or_open(store, keys_in(tmp_path)), snapshot_id)
+    except StillframeError:
+        return None
+
+
+def findings(tmp_path: Path, store: MemoryObjectStore) -> bool:
+    """Whether anything is found to be wrong."""
+    try:
+        return not Repository.create_or_open(store, keys_in(tmp_path)).check(level=Level.BYTES).clean
+    except DataError:
+        return True
+
+
+def test_every_flipped_byte_of_a_repository_is_found_and_no_wrong_byte_is_served(tmp_path: Path) -> None:
+    store, snapshot_id = small_repository(tmp_path)
+    right = seen(tmp_path, store, snapshot_id)
+    assert right is not None
+    assert not findings(tmp_path, store)
+    for name, data in store.objects.items():
+        for position in range(len(data)):
+            damaged = store.copy()
+            changed = bytearray(data)
+            changed[position] ^= 1 << position % 8
+            damaged.objects[name] = bytes(changed)
+            assert findings(tmp_path, damaged), f"byte {position} of {name}"
+            assert seen(tmp_path, damaged, snapshot_id) in (None, right)
+
+
+def test_every_missing_truncated_emptied_or_swapped_object_is_found(tmp_path: Path) -> None:
+    store, snapshot_id = small_repository(tmp_path)
+    right = seen(tmp_path, store, snapshot_id)
+    other = store_files(repository_in(tmp_path, store), {"base/5/1": page(2), "w": os.urandom(2000)})
+    names = [name for name in store.objects if str(other.snapshot_id) not in name]
+    for name in names:
+        data = store.objects[name]
+        same_kind = [one for one in store.objects if one.split("/")[0] == name.split("/")[0] and one != name]
+        for new in [b"", data[:-1], data[: len(data) // 2], *(store.objects[one] for one in same_kind)]:
+            damaged = store.copy()
+            damaged.objects[name] = new
+            assert findings(tmp_path, damaged), name
+            assert seen(tmp_path, damaged, snapshot_id) in (None, right)
+        damaged = store.copy()
+        del damaged.objects[name]
+        # Without its document a snapshot is a deleted one: only the catalog can know better.
+        assert findings(tmp_path, damaged) or name.startswith(SNAPSHOTS), name
+        assert seen(tmp_path, damaged, snapshot_id) in (None, right)
+
+
+def test_a_finding_names_snapshot_file_and_pages(repository: Repository, store: MemoryObjectStore) -> None:
+    whole = store_files(repository, {"base/5/1": pages(*range(32))})
+    hit = store_files(repository, {"base/5/1": pages(*range(32)) + pages(*range(100, 132)), "v": b"18"})
+    name = max((one.name for one in store.list(PACKS)), key=lambda one: store.objects[one] != b"")
+    names = [one.name for one in store.list(PACKS)]
+    for name in names:
+        clean = store.objects[name]
+        store.objects[name] = clean[:100] + bytes([clean[100] ^ 1]) + clean[101:]
+        report = repository.check(level=Level.BYTES)
+        store.objects[name] = clean
+        affected = [one for one in report.findings if one.snapshot_id is not None]
+        assert affected
+        assert {one.path for one in affected} == {"base/5/1"}
+        first = {(one.first_block, one.blocks) for one in affected}
+        assert first == (
+            {(0, 32)} if whole.snapshot_id in {one.snapshot_id for one in affected} else {(32, 32)}
+        )
+        assert hit.snapshot_id in {one.snapshot_id for one in affected}
+        assert any(one.object == name for one in report.findings)
+
+
+def test_level_structure_reads_no_frame_and_misses_only_damage_inside_of_frames(
+    repository: Repository, store: MemoryObjectStore
+) -> None:
+    store_files(repository, FILES)
+    name = next(store.list(PACKS)).name
+    clean = store.objects[name]
+    store.objects[name] = clean[:100] + bytes([clean[100] ^ 1]) + clean[101:]
+    assert repository.check(level=Level.STRUCTURE).clean
+    assert not repository.check(level=Level.BYTES).clean
+    del store.objects[name]
+    assert not repository.check(level=Level.STRUCTURE).clean
+
+
+def test_damaged_content_is_stored_again_by_the_next_snapshot_which_heals_the_old_one(
+    repository: Repository, tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    old = store_files(repository, FILES)
+    name = next(store.list(PACKS)).name
+    clean = store.objects[name]
+    store.objects[name] = clean[:100] + bytes([clean[100] ^ 1]) + clean[101:]
+    with pytest.raises(StoredDataCorrupt):
+        contents(repository, old.snapshot_id)
+    assert not repository.check(level=Level.BYTES).clean
+    new = store_files(repository, FILES)
+    assert new.statistics.new_frames == 1
+    assert contents(repository_in(tmp_path, store), new.snapshot_id) == FILES
+    assert contents(repository_in(tmp_path, store), old.snapshot_id) == FILES
+
+
+def test_a_damaged_or_missing_sidecar_does_not_stand_in_the_way_of_a_restore(
+    repository: Repository, store: MemoryObjectStore
+) -> None:
+    document = store_files(repository, FILES)
+    name = f"{ATTRIBUTES}{document.snapshot_id}"
+    store.objects[name] = store.objects[name][:-1]
+    assert contents(repository, document.snapshot_id) == FILES
+    with pytest.raises(StoredDataCorrupt):
+        repository.document(document.snapshot_id)
+    del store.objects[name]
+    assert contents(repository, document.snapshot_id) == FILES
+    with pytest.raises(ObjectMissing):
+        list(repository.documents())
+    (finding,) = repository.check().findings
+    assert finding.snapshot_id == document.snapshot_id
+
+
+def test_leftovers_of_dead_writers_are_swept(repository: Repository, store: MemoryObjectStore) -> None:
+    store.put(f"{EPOCHS}{uuid.uuid4()}", b"{}")
+    store.put(f"{ATTRIBUTES}{uuid.uuid4()}", b"x")
+    assert repository.sweep().leftovers_removed == 2
+    assert [*store.list(EPOCHS), *store.list(ATTRIBUTES)] == []
+
+
+def test_what_does_not_belong_is_reported_and_left_alone(
+    repository: Repository, store: MemoryObjectStore
+) -> None:
+    document = store_files(repository, FILES)
+    store.put("packs/backup.old", b"x")
+    store.put("notes.txt", b"x")
+    assert {one.object for one in repository.check().findings} == {"packs/backup.old", "notes.txt"}
+    assert contents(repository, document.snapshot_id) == FILES
+
+
+def test_progress_of_a_check_reaches_its_end(repository: Repository) -> None:
+    store_files(repository, FILES)
+    seen_progress: list[tuple[int, int]] = []
+    report = repository.check(
+        level=Level.BYTES, on_progress=lambda now: seen_progress.append((now.done_bytes, now.total_bytes))
+    )
+    assert seen_progress[-1][0] == seen_progress[-1][1] > 0
+    assert 0 < report.bytes_read < seen_progress[-1][1]
+
+
+def test_a_repository_that_lost_its_identity_is_not_made_anew(
+    tmp_path: Path, store: MemoryObjectStore
+) -> None:
+    store_files(repository_in(tmp_path, store), FILES)
+    del store.objects["repository.json"]
+    with pytest.raises(StoredDataCorrupt, match="missing"):
+        repository_in(tmp_path, store)
+    assert "repository.json" not in store.objects
