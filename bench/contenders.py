@@ -150,7 +150,9 @@ class Engine:
     def copy(self) -> None:
         """One capture."""
         assert self._repository is not None
-        with self._repository.begin_snapshot(key_id=AWS_OWNED_KMS_KEY, snapshot_id=self._snapshot_id) as writer:
+        with self._repository.begin_snapshot(
+            key_id=AWS_OWNED_KMS_KEY, snapshot_id=self._snapshot_id
+        ) as writer:
             request = CaptureRequest(
                 lineage_id=LineageId(uuid.uuid4()), attributes=_attributes(), threads=self._threads
             )
@@ -284,7 +286,9 @@ class Restic:
         data = self._source.cluster.data_directory
         with self._house.service_connection(self._source) as session:
             session.execute("SELECT pg_backup_start('bench', fast => true)")
-            excluded = (f"--exclude={data / name}" for name in ("pg_wal/*", "postmaster.pid", "postmaster.opts"))
+            excluded = (
+                f"--exclude={data / name}" for name in ("pg_wal/*", "postmaster.pid", "postmaster.opts")
+            )
             self._restic("backup", "--tag", "data", *excluded, str(data))
             stopped = session.execute(
                 "SELECT lsn::text, labelfile, pg_walfile_name(lsn) FROM pg_backup_stop(wait_for_archive => false)"
@@ -369,7 +373,9 @@ def _needed_wal(data: Path, label: str, last: str) -> list[str]:
     # The label's first line ends in "(file 000000010000000000000042)".
     first = label.splitlines()[0].rpartition("file ")[2].rstrip(")")
     return [
-        str(path) for path in sorted((data / "pg_wal").iterdir()) if len(path.name) == 24 and first <= path.name <= last
+        str(path)
+        for path in sorted((data / "pg_wal").iterdir())
+        if len(path.name) == 24 and first <= path.name <= last
     ]
 
 
@@ -393,7 +399,9 @@ def _run(*command: str, environment: dict[str, str] | None = None) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise SystemExit(f"{Path(command[0]).name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise SystemExit(
+            f"{Path(command[0]).name} ended with {done.returncode}: {done.stderr.strip()[-500:]}"
+        )
 
 
 def _attributes() -> SnapshotAttributes:

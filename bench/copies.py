@@ -90,12 +90,13 @@ def _section(house: Warehouse, source: Source, everybody: Sequence[Contender], t
     names = [contender.name for contender in everybody]
     section = Section(name="Full snapshot and full restore")
     size = f"TPC-H scale factor {source.scale:g}, {megabytes(source.bytes)} of data files"
-    section.tables.append(_table(f"Full snapshot of {size}", names, times.copies, size=source.bytes, times=times))
+    section.tables.append(
+        _table(f"Full snapshot of {size}", names, times.copies, size=source.bytes, times=times)
+    )
     section.tables.append(_table(f"Full restore of {size}", names, times.returns, size=source.bytes))
     section.tables[0].notes += [f"{one.name}: {one.guarantees}." for one in everybody]
     section.tables[1].notes += [
-        "Everything is durable at the end: cp, tar and restic do not sync what they write, so the same code "
-        "that syncs ours does it for them, within their time.",
+        "Everything is durable at the end. cp, tar and restic sync nothing; within their time, our code does.",
         "Only Stillframe by boto3 also starts the server, recovers it and waits until clients can connect.",
     ]
     if not any(isinstance(one, Restic) for one in everybody):
@@ -126,11 +127,18 @@ def _table(
     own = {state: _median(found, (names[0], state)) for state in ("warm", "cold")}
     for name in names:
         values = found.get((name, "warm"), [])
-        row = [name, *_cells(values), _rate(size, values), _ratio(own["warm"], _median(found, (name, "warm")))]
+        row = [
+            name,
+            *_cells(values),
+            _rate(size, values),
+            _ratio(own["warm"], _median(found, (name, "warm"))),
+        ]
         cold = _median(found, (name, "cold"))
         row += [seconds(cold) if cold else MISSING, _ratio(own["cold"], cold)]
         table.rows.append([*row, megabytes(times.stored[name])] if times else row)
-    table.notes.append(f"Ratio: how many times the time of “{names[0]}” was taken; above 1 is slower than ours.")
+    table.notes.append(
+        f"Ratio: how many times the time of “{names[0]}” was taken; above 1 is slower than ours."
+    )
     return table
 
 
@@ -185,7 +193,8 @@ def _goal(text: str, own: float | None, peer: float | None, factor: float) -> Go
 
 def _memory_table(source: Source, times: _Times) -> Table:
     table = Table(
-        title=f"Peak memory of the worker process, scale factor {source.scale:g}", columns=["", "largest", "runs"]
+        title=f"Peak memory of the worker process, scale factor {source.scale:g}",
+        columns=["", "largest", "runs"],
     )
     for kind, values in times.peaks.items():
         table.rows.append([kind, mebibytes(max(values)) if values else MISSING, str(len(values))])

@@ -93,7 +93,7 @@ class Warehouse:
             load_tables(connection, generator=find_generator(), scale=scale)
             for index, target in _INDEXES.items():
                 connection.execute(
-                    sql.SQL("CREATE INDEX {} ON ").format(sql.Identifier(index)) + sql.SQL(target)  # type: ignore[arg-type]
+                    sql.SQL("CREATE INDEX {} ON ").format(sql.Identifier(index)) + sql.SQL(target)
                 )
             for table in TABLES:
                 # Hint bits and visibility maps now, and not in the middle of a measurement.

@@ -124,7 +124,9 @@ class Rig:
     def process_environment(self) -> dict[str, str]:
         """The environment of the service."""
         source = str(Path(stillframe.__file__).parents[1])
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PG", "STILL"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PG", "STILL"))
+        }
         return kept | {"PYTHONPATH": source} | self._environment
 
     def _let_go(self) -> None:

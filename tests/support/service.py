@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from email.message import Message
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +38,7 @@ PATIENCE = 90.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """A response as it came over the wire."""
+    """A response as it came over the wire; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -129,10 +130,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
     request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            return HttpAnswer(status=response.status, headers=dict(response.headers), body=response.read())
+            return HttpAnswer(status=response.status, headers=_lower(response.headers), body=response.read())
     except urllib.error.HTTPError as error:
         with error:
-            return HttpAnswer(status=error.code, headers=dict(error.headers), body=error.read())
+            return HttpAnswer(status=error.code, headers=_lower(error.headers), body=error.read())
+
+
+def _lower(headers: Message) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,3 +312,68 @@ def warehouse(service: Service) -> Iterator[Warehouse]:
     """A namespace `shop` with workgroup `shop` that the tests of a module share."""
     with warehouse_of(service.account(), "shop") as made:
         yield made
+
+
+class CrashableLocal:
+    """What `Service` needs of `Local`, for a service that a test kills and starts again where it was."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self.settings = load_settings(overrides={"data": data, "clock_offset_file": data / "clock-offset"})
+        self.log = data.parent / "service.log"
+
+    @property
+    def address(self) -> ServiceAddress:
+        """Where it answers; the same after every start."""
+        return read_address(self.settings.paths.service_file)
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL of the API."""
+        return self.address.endpoint_url
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        words = ["serve", "--data", str(self._data), "--port", str(self._port)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "stillframe", *words],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": str(Path(stillframe.__file__).parents[1])},
+            )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline(), self.log.read_text()[-3000:]
+        self._port = urlsplit(self.endpoint_url).port or 0
+
+    def crash(self) -> None:
+        """Kill the service, and nothing but the service, without a word."""
+        assert self._process is not None
+        self._process.kill()
+        self._reap()
+
+    def stop(self) -> None:
+        """End the service and all its servers in order."""
+        assert self._process is not None
+        self._process.terminate()
+        self._reap()
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        self._process.wait(PATIENCE)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@contextmanager
+def crashable_service(directory: Path) -> Iterator[tuple[Service, CrashableLocal]]:
+    """A service on a directory of its own that can be crashed and started again."""
+    directory.chmod(0o711)
+    local = CrashableLocal(directory / "data")
+    local.start()
+    try:
+        yield Service(local), local
+    finally:
+        local.stop()

@@ -37,22 +37,20 @@ class Worker:
     def start(self) -> None:
         """Start the process; it loads while the catalog comes up. Raises ServerUnavailable."""
         with self._lock:
-            self._process = self._launch()
-            if self._catalog_ready.is_set():
-                self._say_ready(self._process)
+            self._start()
 
     def catalog_is_ready(self) -> None:
         """Let the worker begin, and from now on watch over it."""
         with self._lock:
             self._catalog_ready.set()
-            if self._process is not None:
-                self._say_ready(self._process)
+            self._say_ready()
         threading.Thread(target=self._keep_alive, name="worker-watch", daemon=True).start()
 
     def stop(self) -> None:
         """End the worker: running work is asked to stop, then it is killed."""
-        self._stopping.set()
-        process = self._process
+        with self._lock:
+            self._stopping.set()
+            process = self._process
         if process is None:
             return
         process.terminate()
@@ -61,47 +59,68 @@ class Worker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+        _close_pipe(process)
 
     def _keep_alive(self) -> None:
         while not self._stopping.wait(_RESTART_SECONDS):
-            process = self._process
-            if process is not None and process.poll() is not None and not self._stopping.is_set():
+            with self._lock:
+                process = self._process
+                if process is None or process.poll() is None or self._stopping.is_set():
+                    continue
                 log.error("worker_ended", status=process.returncode)
-                if process.stdin is not None:
-                    process.stdin.close()
-                self.start()
+                _close_pipe(process)
+                try:
+                    self._start()
+                except ServerUnavailable as error:
+                    log.error("worker_does_not_start", reason=error.message)
+
+    def _start(self) -> None:
+        self._process = self._launch()
+        if self._catalog_ready.is_set():
+            self._say_ready()
 
     def _launch(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "stillframe.app.worker"]
         source = str(Path(stillframe.__file__).parent.parent)
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=_environment(source), cwd="/"
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env=_environment(source),
+                cwd="/",
             )
         except OSError as error:
             raise ServerUnavailable(f"The worker process could not be started: {error.strerror}") from error
-        self._say(process, self._settings.model_dump_json(exclude={"secret_access_key"}).encode() + b"\n")
+        _say(process, self._settings.model_dump_json(exclude={"secret_access_key"}).encode() + b"\n")
         return process
 
-    def _say_ready(self, process: "subprocess.Popen[bytes]") -> None:
-        self._say(process, b".")
+    def _say_ready(self) -> None:
+        if self._process is not None:
+            _say(self._process, b".")
 
-    def _say(self, process: "subprocess.Popen[bytes]", text: bytes) -> None:
-        try:
-            if process.stdin is not None:
-                process.stdin.write(text)
-                process.stdin.flush()
-        except BrokenPipeError:
-            # It has ended already; the watch starts another one.
-            return
+
+def _say(process: "subprocess.Popen[bytes]", text: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(text)
+    except BrokenPipeError:
+        # It has ended already; the watch starts another one.
+        return
+
+
+def _close_pipe(process: "subprocess.Popen[bytes]") -> None:
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def _environment(source: str) -> dict[str, str]:
+    """Ours without what belongs to clients; the search path stays, for it may be how this package was found."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AWS_", "PG", "STILLFRAME_"))
     }
-    return kept | {"PYTHONPATH": source, "PYTHONSAFEPATH": "1"}
+    path = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return kept | {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}

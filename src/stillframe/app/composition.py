@@ -137,4 +137,4 @@ def build_supervisor(parts: Parts) -> Supervisor:
 
 def build_retention(parts: Parts) -> Retention:
     """The periodic sweep."""
-    return Retention(parts.foundation, parts.snapshots(), parts.repositories)
+    return Retention(parts.foundation, parts.snapshots(), parts.repositories, parts.servers)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from stillframe.app.composition import Parts
+from stillframe.domain.operation import Operation, OperationKind, OperationStatus
 from stillframe.domain.snapshot import SnapshotStatus
 from stillframe.errors import StillframeError
 
@@ -44,18 +45,15 @@ class CatalogCollector:
             labels=["kind"],
         )
         with self._parts.catalog.transaction() as transaction:
-            operations = transaction.operations.list()
-        counts: dict[tuple[str, str], int] = {}
-        newest: dict[str, float] = {}
-        for operation in operations:
-            key = (operation.kind.value, operation.status.value)
-            counts[key] = counts.get(key, 0) + 1
-            if operation.started_at and operation.finished_at:
-                newest[operation.kind.value] = (operation.finished_at - operation.started_at).total_seconds()
-        for labels, number in counts.items():
-            count.add_metric(labels, number)
-        for kind, duration in newest.items():
-            seconds.add_metric([kind], duration)
+            for kind in OperationKind:
+                for status in OperationStatus:
+                    number = transaction.operations.count(kind=kind, status=status)
+                    count.add_metric([kind.value, status.value], number)
+                newest = transaction.operations.list(
+                    kind=kind, status=OperationStatus.SUCCEEDED, order_by="-finished_at", limit=1
+                )
+                for operation in newest:
+                    seconds.add_metric([kind.value], _duration(operation))
         yield count
         yield seconds
 
@@ -91,3 +89,10 @@ class CatalogCollector:
         for region, repository in self._parts.repositories.existing():
             stored.add_metric([region], repository.statistics().stored_bytes)
         yield stored
+
+
+def _duration(operation: Operation) -> float:
+    """Seconds from the first attempt to the end."""
+    if operation.started_at is None or operation.finished_at is None:
+        return 0.0
+    return (operation.finished_at - operation.started_at).total_seconds()

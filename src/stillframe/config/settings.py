@@ -99,6 +99,11 @@ class Paths:
         return self.root / "keys"
 
     @property
+    def trash(self) -> Path:
+        """Files of namespaces that are deleted and not removed yet."""
+        return self.root / "trash"
+
+    @property
     def run(self) -> Path:
         """Sockets, locks, pid files and logs: nothing that matters after a reboot."""
         return self.root / "run"

@@ -35,6 +35,9 @@ class OperationStatus(StrEnum):
 ENDED = frozenset({OperationStatus.SUCCEEDED, OperationStatus.FAILED, OperationStatus.CANCELLED})
 """The statuses that never change again."""
 
+UNFINISHED = frozenset(OperationStatus) - ENDED
+"""The statuses of work that is still to be done."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:

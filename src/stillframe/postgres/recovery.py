@@ -1,5 +1,6 @@
 """Starting a copy for the first time: on a timeline of its own, and checked (rules 31-37)."""
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from stillframe.errors import InvalidRequest, ServerUnavailable, StoredDataCorru
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import Session, connect
 from stillframe.postgres.control import RecoveryLimits, read_control_file
-from stillframe.postgres.osfiles import publish, remove, translating_os_errors
+from stillframe.postgres.osfiles import publish, remove, sync_directory, translating_os_errors
 from stillframe.postgres.settings import ServerSettings
 
 SIGNAL_FILE = "recovery.signal"
@@ -57,18 +58,31 @@ def prepare_recovery(cluster: Cluster, plan: RecoveryPlan) -> None:
     """
     if plan.timeline <= plan.source_timeline:
         raise InvalidRequest(f"Timeline {plan.timeline} is not above the source's, {plan.source_timeline}")
-    owner = cluster.identity.owner
-    for number in range(plan.source_timeline + 1, plan.timeline):
-        publish(_history_file(cluster, number), _PLACEHOLDER, owner=owner)
-    publish(cluster.data_directory / SIGNAL_FILE, b"", owner=owner)
+    with translating_os_errors("preparing the first start"):
+        for number in range(plan.source_timeline + 1, plan.timeline):
+            _make_placeholder(_history_file(cluster, number), cluster)
+    publish(cluster.data_directory / SIGNAL_FILE, b"", owner=cluster.identity.owner)
+
+
+def _make_placeholder(path: Path, cluster: Cluster) -> None:
+    """Not synced: it matters for one start only, and after a power cut the whole restore begins again."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if cluster.identity.owner is not None:
+            os.fchown(descriptor, *cluster.identity.owner)
+        os.write(descriptor, _PLACEHOLDER)
+    finally:
+        os.close(descriptor)
 
 
 def finish_recovery(cluster: Cluster, settings: ServerSettings, plan: RecoveryPlan) -> None:
     """Remove the settings and files of the first start. Raises DiskFull, PermissionMissing, OperatorError."""
     cluster.write_settings(settings)
     cluster.reload()
-    for number in range(plan.source_timeline + 1, plan.timeline):
-        remove(_history_file(cluster, number))
+    with translating_os_errors("removing what the first start needed"):
+        for number in range(plan.source_timeline + 1, plan.timeline):
+            _history_file(cluster, number).unlink(missing_ok=True)
+        sync_directory(cluster.data_directory / "pg_wal")
     remove(cluster.data_directory / SIGNAL_FILE)
 
 

@@ -6,6 +6,7 @@ from stillframe.domain.snapshot import KEEP_FOREVER, Snapshot, SnapshotStatus
 from stillframe.errors import Conflict, StillframeError
 from stillframe.service.foundation import Foundation
 from stillframe.service.repositories import Repositories
+from stillframe.service.servers import Servers
 from stillframe.service.snapshots import Snapshots, is_being_restored, mark_deleted
 
 log = structlog.get_logger(__name__)
@@ -14,10 +15,13 @@ log = structlog.get_logger(__name__)
 class Retention:
     """The periodic sweep. Safe to run at any time, and after a crash at any point."""
 
-    def __init__(self, foundation: Foundation, snapshots: Snapshots, repositories: Repositories) -> None:
+    def __init__(
+        self, foundation: Foundation, snapshots: Snapshots, repositories: Repositories, servers: Servers
+    ) -> None:
         self._base = foundation
         self._snapshots = snapshots
         self._repositories = repositories
+        self._servers = servers
 
     def sweep(self) -> None:
         """Delete what has expired, finish deletions that were cut off, collect the rubbish of each repository."""
@@ -25,6 +29,7 @@ class Retention:
             log.info("snapshot_expired", snapshot=snapshot.name, retention_days=snapshot.retention_days)
         for snapshot in self._half_deleted():
             self._snapshots.finish_deletion(snapshot)
+        self._servers.empty_trash()
         for region, repository in self._repositories.existing():
             try:
                 report = repository.sweep()

@@ -160,6 +160,24 @@ class Servers:
         remove_tree(cluster.data_directory)
         remove_tree(cluster.socket_directory)
 
+    def discard(self, namespace_id: uuid.UUID) -> None:
+        """Stop a namespace's servers and put its files out of the way, in one step that happens or not."""
+        paths = self._base.settings.paths
+        for cluster in self.clusters_of(namespace_id):
+            cluster.stop()
+            remove_tree(cluster.socket_directory)
+        with translating_os_errors("removing the namespace's files"):
+            paths.trash.mkdir(mode=0o700, exist_ok=True)
+            if paths.namespace(namespace_id).exists():
+                paths.namespace(namespace_id).rename(paths.trash / str(self._base.new_id()))
+        remove_tree(paths.logs / str(namespace_id))
+
+    def empty_trash(self) -> None:
+        """Remove the files of discarded namespaces; what a crash left is found by the next sweep."""
+        trash = self._base.settings.paths.trash
+        for directory in sorted(trash.iterdir()) if trash.is_dir() else ():
+            remove_tree(directory)
+
     def drop_all(self, namespace_id: uuid.UUID) -> None:
         """Remove every incarnation of a namespace."""
         directory = self._base.settings.paths.namespace(namespace_id)

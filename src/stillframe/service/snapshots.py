@@ -17,7 +17,7 @@ from stillframe.domain.identifiers import (
     parse_snapshot_name,
 )
 from stillframe.domain.namespace import Namespace
-from stillframe.domain.operation import ENDED, Operation, OperationKind
+from stillframe.domain.operation import UNFINISHED, Operation, OperationKind
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus, parse_retention
 from stillframe.errors import Conflict, InvalidRequest, QuotaExceeded
 from stillframe.service.foundation import (
@@ -263,8 +263,7 @@ def mark_deleted(transaction: Transaction, snapshot: Snapshot) -> Snapshot:
 
 def running_capture(transaction: Transaction, snapshot: Snapshot) -> Operation | None:
     """The operation that is taking this snapshot: its own, or the deletion of its namespace."""
-    operations = transaction.operations.list(namespace_id=snapshot.namespace_id)
-    active = (operation for operation in operations if operation.status not in ENDED)
+    active = transaction.operations.list(namespace_id=snapshot.namespace_id, status=UNFINISHED)
     wanted = str(snapshot.id)
     return next(
         (
@@ -278,11 +277,8 @@ def running_capture(transaction: Transaction, snapshot: Snapshot) -> Operation |
 
 def is_being_restored(transaction: Transaction, snapshot: Snapshot) -> bool:
     """Whether a restore that has not ended reads this snapshot."""
-    restores = transaction.operations.list(kind=OperationKind.RESTORE_FROM_SNAPSHOT)
-    return any(
-        operation.status not in ENDED and operation.arguments.get("snapshot_id") == str(snapshot.id)
-        for operation in restores
-    )
+    restores = transaction.operations.list(kind=OperationKind.RESTORE_FROM_SNAPSHOT, status=UNFINISHED)
+    return any(operation.arguments.get("snapshot_id") == str(snapshot.id) for operation in restores)
 
 
 def _require_free_name(transaction: Transaction, scope: Scope, name: SnapshotName) -> None:

@@ -7,7 +7,7 @@ import structlog
 
 from stillframe.catalog import Transaction
 from stillframe.domain.namespace import Namespace, NamespaceStatus
-from stillframe.domain.operation import ENDED, Operation, OperationKind, OperationStatus
+from stillframe.domain.operation import UNFINISHED, Operation, OperationKind, OperationStatus
 from stillframe.domain.snapshot import SnapshotStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 from stillframe.service.endpoints import Endpoints
@@ -99,8 +99,7 @@ class Supervisor:
 
 
 def _active(transaction: Transaction) -> list[Operation]:
-    unfinished = [status for status in OperationStatus if status not in ENDED]
-    return transaction.operations.list(status=unfinished)
+    return transaction.operations.list(status=UNFINISHED)
 
 
 def _final_snapshots(transaction: Transaction) -> set[uuid.UUID]:

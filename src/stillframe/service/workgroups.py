@@ -176,7 +176,9 @@ class Workgroups:
         workgroup = find_workgroup(transaction, caller.scope, name, lock=True)
         require_workgroup_available(workgroup)
         require_available(namespace)
-        intent = Intent(kind=kind, subject_id=workgroup.id, arguments={"changed": sorted(columns)})
+        before = {name: getattr(workgroup, name) for name in columns}
+        arguments = {"changed": sorted(columns), "before": before}
+        intent = Intent(kind=kind, subject_id=workgroup.id, arguments=arguments)
         operation = claim(self._base, transaction, namespace, caller, intent).operation
         changes = {**columns, **_parameters(workgroup.config_parameters, columns)}
         claimed: Workgroup = replace(workgroup, status=status, operation_id=operation.id, **changes)

@@ -127,8 +127,7 @@ def test_a_server_outlives_the_process_that_started_it(cluster: Cluster) -> None
         "import os, signal, sys; from support.postgres import SMALL, cluster_in; from pathlib import Path;"
         "cluster_in(Path(sys.argv[1])).start(SMALL); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    here = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(here), str(here.parent / "src")])
+    paths = os.pathsep.join(sys.path)
     directory = str(cluster.data_directory.parent)
     ended = subprocess.run(
         [sys.executable, "-c", program, directory], check=False, env={**os.environ, "PYTHONPATH": paths}

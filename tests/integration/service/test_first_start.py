@@ -15,7 +15,9 @@ MOMENTS = (0.2, 0.5, 0.8, 1.1)
 
 @pytest.mark.parametrize("seconds", MOMENTS)
 @pytest.mark.parametrize("whole_machine", [False, True], ids=["service", "everything"])
-def test_a_first_start_that_was_cut_off_is_begun_again(rig: Rig, seconds: float, *, whole_machine: bool) -> None:
+def test_a_first_start_that_was_cut_off_is_begun_again(
+    rig: Rig, seconds: float, *, whole_machine: bool
+) -> None:
     service = rig.launch()
     time.sleep(seconds)
     kill(rig.processes() if whole_machine else of_role(rig.processes(), "service"))

@@ -47,8 +47,14 @@ class Capturer:
         self.complete(snapshot_id, document)
 
     def recover(self, snapshot_id: SnapshotId) -> bool:
-        """After a crash: whether the snapshot had been committed; then it is made AVAILABLE."""
-        snapshot = self._find(snapshot_id)
+        """After a crash: whether the snapshot had been committed; then it is made AVAILABLE.
+
+        One that is not in the catalog any more had been: only what is complete can be deleted.
+        """
+        with self._base.catalog.transaction() as transaction:
+            snapshot = transaction.snapshots.find(id=snapshot_id)
+        if snapshot is None:
+            return True
         if snapshot.status is not SnapshotStatus.CREATING:
             return snapshot.status is SnapshotStatus.AVAILABLE
         try:

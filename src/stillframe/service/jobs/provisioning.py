@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 from stillframe.catalog import Transaction
 from stillframe.domain.identifiers import KmsKeyId, SnapshotId
@@ -71,9 +72,11 @@ class UpdateWorkgroup:
         release(self._base, operation, self._servers.open_endpoint(workgroup, cluster))
 
     def give_up(self, operation: Operation, failure: Failure) -> None:
-        """The workgroup is AVAILABLE again with what could be brought into force."""
-        _, workgroup = load(self._base, operation)
-        release(self._base, operation, workgroup, failure)
+        """The workgroup is AVAILABLE again as it was before."""
+        namespace, workgroup = load(self._base, operation)
+        restored = replace(workgroup, **_previous(operation))
+        cluster = self._servers.start(namespace, restored)
+        release(self._base, operation, self._servers.open_endpoint(restored, cluster), failure)
 
     def _apply(self, namespace: Namespace, workgroup: Workgroup, changed: set[str]) -> Cluster:
         if "base_capacity" in changed:
@@ -153,11 +156,12 @@ class DeleteNamespace:
         if snapshot_id is not None:
             self._take_final(operation, namespace, SnapshotId(uuid.UUID(str(snapshot_id))), watch)
         watch.progress.begin("removing")
-        self._servers.drop_all(namespace.id)
+        self._servers.discard(namespace.id)
         self._forget(operation, namespace)
+        self._servers.empty_trash()
 
     def give_up(self, operation: Operation, failure: Failure) -> None:
-        """The namespace is AVAILABLE again with all its data, unless removing had begun."""
+        """The namespace is AVAILABLE again with all its data: removing begins with one rename, or not at all."""
         snapshot_id = operation.arguments.get("snapshot_id")
         if snapshot_id is None:
             free_namespace(self._base, operation, failure)
@@ -248,6 +252,17 @@ def _from_json(name: str, value: object) -> object:
 def _forget_old_secret(transaction: Transaction, old: Namespace, new: Namespace) -> None:
     if old.admin_secret_id is not None and old.admin_secret_id != new.admin_secret_id:
         transaction.managed_secrets.delete(id=old.admin_secret_id)
+
+
+def _previous(operation: Operation) -> dict[str, Any]:
+    """The columns of a workgroup as they were before an update, turned back from JSON."""
+    before = operation.arguments.get("before")
+    assert isinstance(before, Mapping)
+    return {name: _tupled(value) for name, value in before.items()}
+
+
+def _tupled(value: object) -> object:
+    return tuple(_tupled(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def _as_list(value: object) -> list[object]:

@@ -1,0 +1,120 @@
+"""`python -m bench`: the whole benchmark, or parts of it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from bench.api import run_api
+from bench.copies import Rounds, run_copies, run_memory, run_second
+from bench.machine import describe_machine, describe_versions
+from bench.relay import run_relay
+from bench.report import Report, show, write_json, write_markdown
+from bench.results import Section
+from bench.startup import run_startup
+from bench.warehouse import Source, Warehouse, warehouse
+from bench.workspace import workspace
+
+_PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+_REMARKS = Path(__file__).with_name("remarks.md")
+_SECTIONS = ("copies", "second", "memory", "api", "relay", "startup")
+
+app = App(name="bench", help=__doc__, result_action="return_value")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    scale: float = 1.0
+    """TPC-H scale factor of the main data; 1 is about 2 GB on disk, and the run takes up to 12 GB."""
+    only: str = ",".join(_SECTIONS)
+    """Sections, with commas between them."""
+    rounds: int = 3
+    """How often everything is measured with warm caches, after one round that does not count."""
+    cold_rounds: int = 2
+    """How often with cold caches, which needs root."""
+    duration: float = 5.0
+    """Seconds of every measurement of the API and of the endpoint."""
+    json: Annotated[Path | None, Parameter(name="--json")] = None
+    """Write every single measurement to this file."""
+    record: bool = False
+    """Write docs/benchmarks.md."""
+    directory: Path | None = None
+    """Where to make the temporary directory: on a disk with room, and not in memory."""
+
+    @property
+    def sections(self) -> list[str]:
+        """The chosen ones. Raises SystemExit for a name that is none."""
+        chosen = [name.strip() for name in self.only.split(",") if name.strip()]
+        unknown = sorted(set(chosen) - set(_SECTIONS))
+        if unknown:
+            raise SystemExit(f"Unknown sections: {', '.join(unknown)}. There are {', '.join(_SECTIONS)}.")
+        return chosen
+
+
+@app.default
+def bench(options: Options = Options()) -> int:
+    """Measure Stillframe and its peers side by side, and print tables, ratios and goals."""
+    console = Console()
+    started_at = datetime.now(UTC)
+    chosen = options.sections
+    with workspace(options.directory) as root:
+        machine = describe_machine(root)
+        with warehouse(root) as house:
+            sections = list(_sections(house, options, chosen, console))
+            versions = describe_versions(house.machine.installation.build)
+    report = Report(
+        command=" ".join(["python -m bench", *_arguments(options)]),
+        started_at=started_at,
+        machine=machine,
+        versions=versions,
+        sections=sections,
+    )
+    show(report, console)
+    if options.json is not None:
+        write_json(report, options.json)
+    if options.record:
+        write_markdown(report, _PAGE, comment=_REMARKS)
+    return 0
+
+
+def _sections(house: Warehouse, options: Options, chosen: list[str], console: Console) -> Iterator[Section]:
+    small = house.load("small", scale=options.scale / 10)
+    big = _loaded(house, options, chosen, console)
+    rounds = Rounds(warm=options.rounds, cold=options.cold_rounds)
+    work: dict[str, Callable[[], Section]] = {
+        "copies": lambda: run_copies(house, big, rounds, console),
+        "second": lambda: run_second(house, big, console),
+        "memory": lambda: run_memory(house, small),
+        "api": lambda: run_api(house, big, duration=options.duration),
+        "relay": lambda: run_relay(house, small, rounds=options.rounds, duration=options.duration),
+        "startup": lambda: run_startup(house, rounds=max(options.rounds, 2)),
+    }
+    for name in (name for name in _SECTIONS if name in chosen):
+        console.print(f"[bold]{name}[/]")
+        yield work[name]()
+
+
+def _loaded(house: Warehouse, options: Options, chosen: list[str], console: Console) -> Source:
+    """The main data; sections that do not look at it get a small one, to save minutes."""
+    scale = options.scale if {"copies", "second", "api"} & set(chosen) else options.scale / 10
+    console.print(f"[bold]loading TPC-H, scale factor {scale:g}[/]")
+    return house.load("big", scale=scale)
+
+
+def _arguments(options: Options) -> list[str]:
+    """The command line without what says where files are."""
+    places = {str(place) for place in (options.json, options.directory) if place is not None}
+    given = [one for one in sys.argv[1:] if one not in {"--json", "--directory", *places}]
+    return [one for one in given if not one.startswith(("--json=", "--directory="))]
+
+
+if __name__ == "__main__":
+    sys.exit(app())
