@@ -1,14 +1,15 @@
 """SIGKILL at any moment of any operation: it is completed or has cleanly failed, and nothing else is touched.
 
 A point is an operation, what is killed, and the moment as a fraction of what the operation takes on this machine
-(measured once by each test process). By default a spread of the points is run; STILLFRAME_CRASH_POINTS=all runs them all.
+(measured once by each test process). By default a spread of the points is run; with
+STILLFRAME_CRASH_POINTS=all they all are.
 """
 
 import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,21 +39,31 @@ class Point:
         return f"{self.operation}-{self.victim}-{self.moment:g}"
 
 
-def _namespaces_of(found: list[Process], data: Path) -> list[Process]:
-    return [one for one in of_role(found, "postmaster") if one.place.is_relative_to(data / "namespaces")]
+VICTIMS = (
+    "service",
+    "worker",
+    "namespaces",
+    "catalog",
+    "endpoint",
+    "service_and_worker",
+    "everything",
+)
 
 
-VICTIMS: dict[str, Callable[[list[Process], Path], list[Process]]] = {
-    "service": lambda found, data: of_role(found, "service"),
-    "worker": lambda found, data: of_role(found, "worker"),
-    "namespaces": _namespaces_of,
-    "catalog": lambda found, data: [
-        one for one in of_role(found, "postmaster") if one.place == data / "catalog"
-    ],
-    "endpoint": lambda found, data: of_role(found, "endpoint"),
-    "service_and_worker": lambda found, data: of_role(found, "service") + of_role(found, "worker"),
-    "everything": lambda found, data: found,
-}
+def victims_of(name: str, found: list[Process], data: Path) -> list[Process]:
+    """The processes that a victim's name stands for, among those of a data directory."""
+    servers = of_role(found, "postmaster")
+    match name:
+        case "everything":
+            return found
+        case "namespaces":
+            return [one for one in servers if one.place != data / "catalog"]
+        case "catalog":
+            return [one for one in servers if one.place == data / "catalog"]
+        case "service_and_worker":
+            return of_role(found, "service") + of_role(found, "worker")
+        case _:
+            return of_role(found, name)
 
 
 def all_points() -> list[Point]:
@@ -156,7 +167,7 @@ def _crash(operation: CrashOperation, world: World, *, victim: str, after: float
     started = time.monotonic()
     asking.start()
     time.sleep(max(0.0, started + after - time.monotonic()))
-    victims = VICTIMS[victim](world.rig.processes(), world.rig.data)
+    victims = victims_of(victim, world.rig.processes(), world.rig.data)
     kill(victims)
     if of_role(victims, "service"):
         world.rig.service.wait(PATIENCE)

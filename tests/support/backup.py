@@ -75,14 +75,16 @@ def take(
         )
 
 
-def lay_out(repository: Repository, document: SnapshotDocument, target: Cluster) -> None:
+def lay_out(
+    repository: Repository, document: SnapshotDocument, target: Cluster, *, progress: Progress | None = None
+) -> None:
     """Restore a snapshot's files, without starting a server."""
     with repository.open_snapshot(document.snapshot_id) as reader:
         restore(
             reader,
             target.data_directory,
             identity=target.identity,
-            progress=new_progress(),
+            progress=progress or new_progress(),
             cancel=CancelToken(),
         )
 

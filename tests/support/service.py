@@ -6,6 +6,9 @@ an account of its own, so its lists hold nothing of the others'.
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +17,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from email.message import Message
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import psycopg
@@ -25,7 +30,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from stillframe.clients import EXTENSION, ClientMaker
+import stillframe
+from stillframe.clients import EXTENSION, ClientMaker, ServiceAddress, read_address
+from stillframe.config import load_settings
 from stillframe.local import Local
 
 REGION = "us-east-1"
@@ -52,7 +59,7 @@ class HttpAnswer:
 class Service:
     """A running service, and accounts on it."""
 
-    def __init__(self, local: Local) -> None:
+    def __init__(self, local: "Local | CrashableLocal") -> None:
         self.local = local
         self._numbers = itertools.count(200000000001)
         self._session = boto3.Session()
@@ -114,14 +121,13 @@ class Account:
     def send(self, operation: str, body: bytes, *, prefix: str = "RedshiftServerless") -> HttpAnswer:
         """Any bytes whatsoever as the body of an operation, rightly signed: what no SDK would send."""
         url = self.service.local.endpoint_url + "/"
-        signing_name = "redshift-serverless" if prefix == "RedshiftServerless" else EXTENSION
         request = AWSRequest(
             method="POST",
             url=url,
             data=body,
             headers={"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"{prefix}.{operation}"},
         )
-        SigV4Auth(Credentials(self.key, self.secret), signing_name, REGION).add_auth(request)
+        SigV4Auth(Credentials(self.key, self.secret), "redshift-serverless", REGION).add_auth(request)
         return post(url, body, dict(request.headers.items()))
 
 

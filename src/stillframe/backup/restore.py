@@ -43,11 +43,13 @@ def restore(
     _make_directories(reader, target, identity=identity)
     _make_files((file for file in files if file is not control), target, identity=identity, cancel=cancel)
     progress.begin("copying")
-    size = sum(file.size for file in files)
+    size, before = sum(file.size for file in files), progress.current.done_bytes
     progress.expect(size)
     _fill_files(
         reader, (file for file in files if file is not control), target, progress, cancel, threads=threads
     )
+    # Zeros were never written: they are done, too.
+    progress.advance(before + size - progress.current.done_bytes)
     progress.begin("syncing")
     _write_label(reader.document.facts, target, identity=identity)
     with translating_os_errors("making the restored files durable"):

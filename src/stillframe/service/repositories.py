@@ -11,8 +11,8 @@ from stillframe.domain.identifiers import Region, parse_region
 from stillframe.domain.snapshot import Snapshot
 from stillframe.errors import ObjectMissing
 from stillframe.kms import KeyManagement
-from stillframe.objectstore import LocalObjectStore
 from stillframe.repository import Repository
+from stillframe.service.room import RoomKeepingStore
 
 
 class Repositories:
@@ -29,7 +29,7 @@ class Repositories:
         """The repository of that Region, created when there is none yet."""
         with self._lock:
             if region not in self._open:
-                store = LocalObjectStore(self._settings.paths.repository(region))
+                store = RoomKeepingStore(self._settings.paths.repository(region))
                 self._open[region] = Repository.create_or_open(store, self._keys, clock=self._clock)
             return self._open[region]
 

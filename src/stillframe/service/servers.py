@@ -21,9 +21,13 @@ from stillframe.postgres.roles import prepare_namespace
 from stillframe.postgres.settings import ServerSettings
 from stillframe.service.endpoints import EndpointRoute, Endpoints
 from stillframe.service.foundation import Foundation
+from stillframe.service.room import require_room
 
 _MEBIBYTE = 1024 * 1024
 _LEAST_BUFFERS = 16 * _MEBIBYTE
+_NEW_CLUSTER = 64 * _MEBIBYTE
+"""What a cluster takes before anything is put into it, and somewhat more."""
+
 _REMOVALS, _REMOVAL_PAUSE = 20, 0.05
 _MOST_CONNECTIONS = 500
 """The same for every server, so that a restored copy never has less than its source (recovery would refuse)."""
@@ -62,6 +66,7 @@ class Servers:
             return namespace
         # Not only files: a server of the attempt may run.
         self.drop_all(namespace.id)
+        require_room(self._base.settings.paths.root, _NEW_CLUSTER)
         incarnation = self._new_incarnation(namespace)
         cluster = self.cluster(namespace.id, incarnation.id)
         self._machine.identity.make_directory(cluster.data_directory.parent)

@@ -1,8 +1,11 @@
 """What goes wrong while a snapshot is taken or restored is named, and leaves nothing behind."""
 
 import os
+import signal
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -187,6 +190,52 @@ def test_a_server_killed_during_the_copy_fails_the_snapshot(victim: Cluster, rep
     with pytest.raises(ServerUnavailable):
         take(repository, victim, progress=progress)
     assert list(repository.documents()) == []
+
+
+_KILLED_WHILE_COPYING = """
+import os, signal, sys
+from pathlib import Path
+from support.backup import new_repository, take
+from support.postgres import cluster_in
+from stillframe.backup.progress import Progress
+from stillframe.domain.clock import SystemClock
+
+class Deadly(Progress):
+    def begin(self, phase):
+        super().begin(phase)
+        if phase == sys.argv[3]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+take(new_repository(Path(sys.argv[2])), cluster_in(Path(sys.argv[1])), progress=Deadly(SystemClock()))
+"""
+
+
+@pytest.mark.parametrize("phase", ["listing", "copying", "wal", "committing"])
+def test_a_capture_that_is_killed_leaves_no_snapshot_and_no_burden_on_the_server(
+    victim: Cluster, phase: str
+) -> None:
+    with reachable_directory() as directory:
+        killed = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                _KILLED_WHILE_COPYING,
+                str(victim.data_directory.parent),
+                str(directory),
+                phase,
+            ],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        repository = new_repository(directory)
+        assert list(repository.documents()) == []
+        until = time.monotonic() + 10
+        while _backups_running(victim) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert _backups_running(victim) == 0
+        document = take(repository, victim)
+        assert [found.snapshot_id for found in repository.documents()] == [document.snapshot_id]
 
 
 def test_wal_that_has_gone_fails_the_snapshot(victim: Cluster, repository: Repository) -> None:

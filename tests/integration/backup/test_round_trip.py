@@ -134,7 +134,11 @@ def test_pages_that_did_not_change_are_the_same_byte_for_byte(shop: Cluster, rep
     document = take(repository, shop)
     with reachable_directory() as directory:
         target = cluster_in(directory)
-        lay_out(repository, document, target)
+        progress = new_progress()
+        lay_out(repository, document, target, progress=progress)
+        assert (
+            progress.current.done_bytes == progress.current.total_bytes == document.statistics.logical_bytes
+        )
         source, copy = list_data_directory(shop.data_directory), list_data_directory(target.data_directory)
         assert _names(source) == _names(copy)
         assert [(folder.path, folder.mode) for folder in source.directories] == [

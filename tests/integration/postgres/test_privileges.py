@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 FORBIDDEN = {
     "a program by COPY": "COPY (SELECT 1) TO PROGRAM 'id'",
     "a program's output by COPY": "COPY pg_class FROM PROGRAM 'id'",
-    "writing a file by COPY": "COPY (SELECT 1) TO '/tmp/stillframe-escape'",
+    "writing a file by COPY": "COPY (SELECT 1) TO '/nowhere/escape'",
     "reading a file by COPY": "CREATE TEMP TABLE t (line text); COPY t FROM '/etc/passwd'",
     "pg_read_file": "SELECT pg_read_file('PG_VERSION')",
     "pg_read_binary_file": "SELECT pg_read_binary_file('global/pg_control')",
@@ -35,7 +35,7 @@ FORBIDDEN = {
     "pg_hba_file_rules": "SELECT * FROM pg_hba_file_rules",
     "the data directory's path": "SHOW data_directory",
     "lo_import": "SELECT lo_import('/etc/passwd')",
-    "lo_export": "SELECT lo_export(lo_create(0), '/tmp/stillframe-escape')",
+    "lo_export": "SELECT lo_export(lo_create(0), '/nowhere/escape')",
     "file_fdw": "CREATE EXTENSION file_fdw",
     "dblink": "CREATE EXTENSION dblink",
     "postgres_fdw": "CREATE EXTENSION postgres_fdw",
@@ -65,7 +65,7 @@ FORBIDDEN = {
         " CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION e()"
     ),
     "subscriptions": "CREATE SUBSCRIPTION s CONNECTION 'host=192.0.2.1' PUBLICATION p",
-    "tablespaces": "CREATE TABLESPACE elsewhere LOCATION '/tmp'",
+    "tablespaces": "CREATE TABLESPACE elsewhere LOCATION '/nowhere'",
     "in-place tablespaces": "CREATE TABLESPACE here LOCATION ''",
     "replication slots": "SELECT pg_create_physical_replication_slot('s')",
     "backups": "SELECT pg_backup_start('mine')",

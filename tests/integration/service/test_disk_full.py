@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stillframe.clients import EXTENSION
+from stillframe.service.room import RESERVE
 from support.crash_checks import check_directories, check_namespaces, check_repository, check_swept
 from support.crash_operations import BASE, OTHER, World
 from support.crash_rig import Rig
@@ -49,7 +50,9 @@ def test_a_snapshot_and_a_restore_without_room_fail_cleanly(small_disk: Path) ->
         world.add_namespace(OTHER)
         world.add_snapshot("early")
         _fill_with_noise(world)
-        _snapshot_without_room(world, small_disk)
+        # Not enough to begin with; and enough to begin with, but not to end.
+        _snapshot_without_room(world, small_disk, leaving=RESERVE // 2)
+        _snapshot_without_room(world, small_disk, leaving=RESERVE + 8 * MEBIBYTE)
         world.add_snapshot("late")
         _restore_without_room(world, small_disk)
         world.restore("late", into=OTHER)
@@ -72,8 +75,8 @@ def _fill_with_noise(world: World) -> None:
     world.remember(BASE)
 
 
-def _snapshot_without_room(world: World, disk: Path) -> None:
-    with _Ballast(disk, leaving=8 * MEBIBYTE):
+def _snapshot_without_room(world: World, disk: Path, *, leaving: int) -> None:
+    with _Ballast(disk, leaving=leaving):
         world.rig.client().create_snapshot(namespaceName=BASE, snapshotName="full")
         assert world.rig.settle()["snapshot"]["full"]["status"] == "FAILED"
         _assert_says_why(world, "create_snapshot")
@@ -84,7 +87,7 @@ def _snapshot_without_room(world: World, disk: Path) -> None:
 
 
 def _restore_without_room(world: World, disk: Path) -> None:
-    with _Ballast(disk, leaving=24 * MEBIBYTE):
+    with _Ballast(disk, leaving=RESERVE + 24 * MEBIBYTE):
         world.rig.client().restore_from_snapshot(
             namespaceName=OTHER, workgroupName=OTHER, snapshotName="late"
         )

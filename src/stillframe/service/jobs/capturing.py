@@ -18,6 +18,7 @@ from stillframe.service.jobs.runner import Failure
 from stillframe.service.jobs.states import free_in, free_namespace, load_namespace
 from stillframe.service.jobs.watch import Watch, watching
 from stillframe.service.repositories import Repositories
+from stillframe.service.room import require_room
 from stillframe.service.servers import Servers
 
 CUT_OFF = "The service ended while the snapshot was being taken."
@@ -91,6 +92,7 @@ class Capturer:
             free_in(self._base, transaction, operation, failure)
 
     def _capture(self, namespace: Namespace, snapshot: Snapshot, watch: Watch) -> SnapshotDocument:
+        require_room(self._base.settings.paths.root, 0)
         repository = self._repositories.of(snapshot.region)
         self._base.keys.ensure_key(snapshot.kms_key_id)
         with self._base.catalog.transaction() as transaction:

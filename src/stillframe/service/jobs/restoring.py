@@ -25,6 +25,7 @@ from stillframe.service.jobs.runner import Failure
 from stillframe.service.jobs.states import free_in, load, load_namespace
 from stillframe.service.jobs.watch import Watch, watching
 from stillframe.service.repositories import Repositories
+from stillframe.service.room import require_room
 from stillframe.service.servers import Servers
 
 
@@ -53,6 +54,7 @@ class RestoreFromSnapshot:
         namespace, workgroup = load(self._base, operation)
         if not self._has_switched(operation, namespace):
             self._drop_others(namespace)
+            require_room(self._base.settings.paths.root, self._snapshot(operation).logical_bytes or 0)
             self._endpoints.pause(workgroup.id)
             incarnation = self._build(operation, namespace, workgroup, watch)
             namespace = self._switch(operation, namespace, incarnation)
