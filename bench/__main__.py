@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,8 @@ class Options:
 @app.default
 def bench(options: Options = Options()) -> int:
     """Measure Stillframe and its peers side by side, and print tables, ratios and goals."""
-    console = Console()
+    # Tables need room; where nobody sees a window's width, they get it.
+    console = Console(width=None if sys.stdout.isatty() else 150)
     started_at = datetime.now(UTC)
     chosen = options.sections
     with workspace(options.directory) as root:
@@ -85,28 +87,43 @@ def bench(options: Options = Options()) -> int:
     return 0
 
 
+class _Data:
+    """The data of a run, loaded when a section first asks for it."""
+
+    def __init__(self, house: Warehouse, scale: float, console: Console) -> None:
+        self._house = house
+        self._scale = scale
+        self._console = console
+
+    @cached_property
+    def big(self) -> Source:
+        """At the chosen scale factor."""
+        return self._load("big", self._scale)
+
+    @cached_property
+    def small(self) -> Source:
+        """A tenth of it."""
+        return self._load("small", self._scale / 10)
+
+    def _load(self, name: str, scale: float) -> Source:
+        self._console.print(f"[dim]loading TPC-H, scale factor {scale:g}[/]")
+        return self._house.load(name, scale=scale)
+
+
 def _sections(house: Warehouse, options: Options, chosen: list[str], console: Console) -> Iterator[Section]:
-    small = house.load("small", scale=options.scale / 10)
-    big = _loaded(house, options, chosen, console)
+    data = _Data(house, options.scale, console)
     rounds = Rounds(warm=options.rounds, cold=options.cold_rounds)
     work: dict[str, Callable[[], Section]] = {
-        "copies": lambda: run_copies(house, big, rounds, console),
-        "second": lambda: run_second(house, big, console),
-        "memory": lambda: run_memory(house, small),
-        "api": lambda: run_api(house, big, duration=options.duration),
-        "relay": lambda: run_relay(house, small, rounds=options.rounds, duration=options.duration),
+        "copies": lambda: run_copies(house, data.big, rounds, console),
+        "second": lambda: run_second(house, data.big, console),
+        "memory": lambda: run_memory(house, data.small),
+        "api": lambda: run_api(house, data.big, duration=options.duration),
+        "relay": lambda: run_relay(house, data.small, rounds=options.rounds, duration=options.duration),
         "startup": lambda: run_startup(house, rounds=max(options.rounds, 2)),
     }
     for name in (name for name in _SECTIONS if name in chosen):
         console.print(f"[bold]{name}[/]")
         yield work[name]()
-
-
-def _loaded(house: Warehouse, options: Options, chosen: list[str], console: Console) -> Source:
-    """The main data; sections that do not look at it get a small one, to save minutes."""
-    scale = options.scale if {"copies", "second", "api"} & set(chosen) else options.scale / 10
-    console.print(f"[bold]loading TPC-H, scale factor {scale:g}[/]")
-    return house.load("big", scale=scale)
 
 
 def _arguments(options: Options) -> list[str]:

@@ -102,7 +102,7 @@ def _section(house: Warehouse, source: Source, everybody: Sequence[Contender], t
     if not any(isinstance(one, Restic) for one in everybody):
         section.tables[0].notes.append("restic: not installed, left out.")
     section.tables.append(_memory_table(source, times))
-    section.goals = [*_speed_goals(times), *_memory_goals(times)]
+    section.goals = [*_speed_goals(times), *_memory_goals(source, times)]
     section.raw = {
         "data_bytes": source.bytes,
         "snapshot_seconds": _flat(times.copies),
@@ -202,14 +202,15 @@ def _memory_table(source: Source, times: _Times) -> Table:
     return table
 
 
-def _memory_goals(times: _Times) -> list[Goal]:
+def _memory_goals(source: Source, times: _Times) -> list[Goal]:
+    scale = f"scale factor {source.scale:g}"
     return [
-        memory_goal(f"worker's memory during a {kind}", max(values, default=None))
+        _memory_goal(f"worker's memory during a {kind}, {scale},", max(values, default=None))
         for kind, values in times.peaks.items()
     ]
 
 
-def memory_goal(what: str, peak: int | None) -> Goal:
+def _memory_goal(what: str, peak: int | None) -> Goal:
     """Whether a peak in bytes stays within what any snapshot or restore may take."""
     text = f"{what} at most {mebibytes(_MEMORY_LIMIT)}"
     if peak is None:
@@ -227,7 +228,7 @@ def run_memory(house: Warehouse, source: Source) -> Section:
     times, service = _Times(), Service(house, source)
     _one_turn(service, "warm", times, house)
     section.tables.append(_memory_table(source, times))
-    section.goals = _memory_goals(times)
+    section.goals = _memory_goals(source, times)
     section.raw = {"worker_peak_bytes": dict(times.peaks), "data_bytes": source.bytes}
     return section
 

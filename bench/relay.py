@@ -13,7 +13,7 @@ from bench.warehouse import ADMIN, DATABASE, PASSWORD, Source, Warehouse
 
 _BENCH_DATABASE = "pgbench"
 _BENCH_SCALE = 10
-_COPY = "COPY orders TO STDOUT"
+_COPY = "COPY lineitem TO STDOUT"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def _pgbench(
         f"{duration:.0f}",
     )
     text = _client(source, "pgbench", way, "-n", *options, *extra, _BENCH_DATABASE)
-    found = re.search(r"^tps = ([0-9.]+)", text, re.MULTILINE)
+    found = re.search(rb"^tps = ([0-9.]+)", text, re.MULTILINE)
     assert found is not None, text
     return float(found[1])
 
@@ -93,13 +93,13 @@ def _connect(source: Source, way: _Way, *, duration: float) -> float:
 
 
 def _copy_out(source: Source, way: _Way) -> float:
-    """Millions of bytes a second of the text that came."""
+    """Millions of bytes of text a second."""
     watch = Stopwatch()
     text = _client(source, "psql", way, "-X", "-q", "-c", _COPY, DATABASE)
     return len(text) / 1e6 / watch.seconds
 
 
-def _client(source: Source, program: str, way: _Way, *arguments: str) -> str:
+def _client(source: Source, program: str, way: _Way, *arguments: str) -> bytes:
     done = subprocess.run(
         [
             str(source.cluster.installation.program(program)),
@@ -109,10 +109,9 @@ def _client(source: Source, program: str, way: _Way, *arguments: str) -> str:
         env=os.environ | {"PGPASSWORD": PASSWORD, "PGSSLMODE": "disable"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout
 
 

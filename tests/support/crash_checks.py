@@ -7,6 +7,7 @@ from stillframe.endpoint.client import EndpointClient
 from stillframe.endpoint.routes import RouteOutcome
 from stillframe.errors import Conflict
 from stillframe.repository import Level
+from support.crash_fingerprint import differences
 from support.crash_operations import OTHER, World
 from support.crash_processes import of_role
 from support.crash_rig import PATIENCE, Rig, eventually
@@ -29,7 +30,8 @@ def check_everything(world: World, resources: dict[str, Any]) -> None:
 def check_namespaces(world: World) -> None:
     """Every namespace holds what it has to hold."""
     for name, content in world.namespaces.items():
-        assert world.read(name) == content.fingerprint, f"the namespace {name} has changed"
+        changed = differences(world.read(name), content.fingerprint)
+        assert not changed, f"the namespace {name} has changed: {changed}"
 
 
 def check_snapshots(world: World, resources: dict[str, Any]) -> None:

@@ -79,6 +79,17 @@ def _database(login: Login, name: str) -> dict[str, Any]:
         return {"tables": sums, "sequences": connection.execute(_SEQUENCES).fetchall()}
 
 
+def differences(found: Any, wanted: Any, path: str = "") -> list[str]:
+    """Where two fingerprints differ, each with what was found and what was wanted."""
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+        return [] if found == wanted else [f"{path}: {found!r} instead of {wanted!r}"]
+    return [
+        line
+        for key in sorted(found.keys() | wanted.keys())
+        for line in differences(found.get(key), wanted.get(key), f"{path}/{key}")
+    ]
+
+
 def populate(login: Login) -> None:
     """A few small databases with something of everything."""
     with login.connect("dev") as connection:

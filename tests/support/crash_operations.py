@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psycopg
 
 from stillframe.clients import EXTENSION
-from support.crash_fingerprint import Login, fingerprint, mark, populate
+from support.crash_fingerprint import Login, differences, fingerprint, mark, populate
 from support.crash_rig import PASSWORD, PATIENCE, Rig, eventually
 
 BASE, OTHER, ORIGIN = "base", "other", "origin"
@@ -102,7 +102,8 @@ class World:
         assert last is not None
         assert last["status"] == "succeeded", last
         self.namespaces[into] = self.snapshots[snapshot]
-        assert self.read(into) == self.snapshots[snapshot].fingerprint, f"{snapshot} was not restored exactly"
+        changed = differences(self.read(into), self.snapshots[snapshot].fingerprint)
+        assert not changed, f"{snapshot} was not restored exactly: {changed}"
 
     def last(self, kind: str) -> dict[str, Any] | None:
         """The newest operation of a kind."""

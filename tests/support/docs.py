@@ -119,8 +119,12 @@ def anchors(page: Path) -> set[str]:
 def rows(page: Path, *, under: str | None = None) -> list[Sequence[str]]:
     """The cells of all table rows of a page, or of the section with this title; without the lines of headings."""
     lines = section(page, under).splitlines() if under else prose(page).splitlines()
-    found = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]] for line in lines if "|" in line]
-    rules = [number for number, row in enumerate(found) if row and all(set(cell) <= set("-: ") for cell in row)]
+    found = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]] for line in lines if "|" in line
+    ]
+    rules = [
+        number for number, row in enumerate(found) if row and all(set(cell) <= set("-: ") for cell in row)
+    ]
     headings = {number - 1 for number in rules} | set(rules)
     return [row for number, row in enumerate(found) if row and number not in headings]
 

@@ -55,7 +55,9 @@ class PageRunner:
         (self._work / "example.py").write_text(block.text)
         done = self._execute([_STATE, f"exec {shlex.quote(sys.executable)} -P example.py"], block)
         assert done.returncode == 0, f"{_place(block)}: status {done.returncode}\n{done.stderr}"
-        assert agrees(done.stdout, expected), f"{_place(block)}: it printed\n{done.stdout}\nand not\n{expected}"
+        assert agrees(done.stdout, expected), (
+            f"{_place(block)}: it printed\n{done.stdout}\nand not\n{expected}"
+        )
 
     def _play_console(self, block: Block) -> None:
         listed = commands(block)
@@ -64,8 +66,12 @@ class PageRunner:
             script += [command.text, f"echo {shlex.quote(_DIVIDER.format(number))}"]
         script.append("export -p > ./shell-state")
         done = self._execute(script, block)
-        assert done.returncode == 0, f"{_place(block)}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
-        printed = re.split("|".join(_DIVIDER.format(number) + "\n" for number in range(len(listed))), done.stdout)
+        assert done.returncode == 0, (
+            f"{_place(block)}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        printed = re.split(
+            "|".join(_DIVIDER.format(number) + "\n" for number in range(len(listed))), done.stdout
+        )
         for command, output in zip(listed, printed, strict=False):
             told = f"{_place(block)}: {command.text}\nprinted\n{output}\nand not\n{command.prints}"
             assert agrees(output, command.prints), told
@@ -152,7 +158,11 @@ def _environment(work: Path, data: Path) -> dict[str, str]:
     programs.mkdir()
     _write_program(programs / "stillframe", f'exec {shlex.quote(sys.executable)} -P -m stillframe "$@"')
     _write_program(programs / "python", f'exec {shlex.quote(sys.executable)} "$@"')
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PG", "STILLFRAME_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "PG", "STILLFRAME_"))
+    }
     path = [str(programs), str(Path(sys.executable).parent), str(_postgres_programs()), kept["PATH"]]
     source = str(Path(stillframe.__file__).parents[1])
     return kept | {

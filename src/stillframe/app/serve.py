@@ -51,14 +51,15 @@ def serve(
         keep = settings.servers_on_exit is ServersOnExit.KEEP
         stack.callback(stop_servers, settings, machine, keep_namespaces=keep)
         catalog_started = _in_background(lambda: start_catalog_server(cluster))
-        worker = Worker(settings)
-        worker.start()
-        # Before the servers: what the worker is doing needs them.
-        stack.callback(worker.stop)
         # Heavy to import; meanwhile the catalog's server comes up.
         from stillframe.app.service import Service  # noqa: PLC0415
+        from stillframe.app.worker import ParentPipe, run_worker  # noqa: PLC0415
 
         catalog_started.result()
+        worker = Worker(settings)
+        worker.start(lambda pipe: run_worker(settings, ParentPipe(pipe)))
+        # Before the servers: what the worker is doing needs them.
+        stack.callback(worker.stop)
         service = Service(settings, machine)
         stack.callback(service.close)
         service.prepare()

@@ -10,6 +10,7 @@ import sys
 import threading
 
 import structlog
+from setproctitle import setproctitle
 
 from stillframe.app.catalog_server import catalog_conninfo
 from stillframe.app.composition import (
@@ -34,10 +35,18 @@ _HANDOVER_SECONDS = 30.0
 
 
 def main() -> int:
-    """The worker process: settings come as the first line of standard input."""
-    parent = ParentPipe()
+    """The worker as a program of its own: settings come as the first line of standard input."""
+    parent = ParentPipe(sys.stdin.fileno())
     settings = Settings.model_validate_json(parent.first_line())
     configure_logging(settings.log_level, json=settings.log_json)
+    return run_worker(settings, parent)
+
+
+def run_worker(settings: Settings, parent: "ParentPipe") -> int:
+    """Work until SIGTERM, or until the service is gone; the exit status."""
+    parent.follow()
+    # A fork of the service would look like a second one in a list of processes.
+    setproctitle(f"stillframe.app.worker --data {settings.paths.root}")
     parts = build_parts(settings)
     with held_lock(
         settings.paths.run / "worker.lock",
@@ -49,34 +58,37 @@ def main() -> int:
 
 
 class ParentPipe:
-    """What the service says through our standard input: its settings, that the catalog is ready, and its end."""
+    """What the service says through a pipe: its settings, that the catalog is ready, and its own end."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._ready = threading.Event()
 
     def first_line(self) -> bytes:
-        """The settings as JSON; from then on the end of the pipe ends this process."""
+        """The settings as JSON."""
         line = b""
         while not line.endswith(b"\n"):
-            line += _read_or_end()
-        threading.Thread(target=self._follow, name="parent", daemon=True).start()
+            line += self._read_or_end()
         return line
+
+    def follow(self) -> None:
+        """From now on the end of the pipe ends this process."""
+        threading.Thread(target=self._follow, name="parent", daemon=True).start()
 
     def await_catalog(self) -> None:
         """Return when the catalog is there and migrated."""
         self._ready.wait()
 
     def _follow(self) -> None:
-        while _read_or_end():
+        while self._read_or_end():
             self._ready.set()
 
-
-def _read_or_end() -> bytes:
-    """One byte of standard input, without Python's buffers, which a daemon thread must not hold at exit."""
-    byte = os.read(0, 1)
-    if not byte:
-        os._exit(3)
-    return byte
+    def _read_or_end(self) -> bytes:
+        """One byte, without Python's buffers, which a daemon thread must not hold at exit."""
+        byte = os.read(self._descriptor, 1)
+        if not byte:
+            os._exit(3)
+        return byte
 
 
 def _work(parts: Parts) -> int:

@@ -10,7 +10,7 @@ from stillframe.domain.namespace import Namespace, NamespaceStatus
 from stillframe.domain.operation import UNFINISHED, Operation, OperationKind, OperationStatus
 from stillframe.domain.snapshot import SnapshotStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
-from stillframe.service.endpoints import Endpoints
+from stillframe.service.endpoints import EndpointRoute, Endpoints
 from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.states import freed
 from stillframe.service.servers import Servers
@@ -64,11 +64,27 @@ class Supervisor:
 
     def _without_port(self, served: list[tuple[Namespace, Workgroup]]) -> set[uuid.UUID]:
         """Workgroups whose port was taken by somebody else while the endpoint process was away."""
-        routes = [
+        routes = self._routes(served)
+        taken = {route.workgroup_id for route in self._endpoints.ensure(routes)}
+        self._take_back(routes)
+        return taken
+
+    def _take_back(self, ensured: list[EndpointRoute]) -> None:
+        """Correct routes that an operation closed or moved after we had looked and before we opened them."""
+        with self._base.catalog.transaction() as transaction:
+            served = {route.workgroup_id: route for route in self._routes(self._served(transaction))}
+        for route in ensured:
+            wanted = served.get(route.workgroup_id)
+            if wanted is None:
+                self._endpoints.close(route.workgroup_id)
+            elif wanted != route:
+                self._endpoints.open(wanted)
+
+    def _routes(self, served: list[tuple[Namespace, Workgroup]]) -> list[EndpointRoute]:
+        return [
             self._servers.route(workgroup, self._servers.current(namespace))
             for namespace, workgroup in served
         ]
-        return {route.workgroup_id for route in self._endpoints.ensure(routes)}
 
     def _served(self, transaction: Transaction) -> list[tuple[Namespace, Workgroup]]:
         namespaces = {namespace.id: namespace for namespace in transaction.namespaces.list()}

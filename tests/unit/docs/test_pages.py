@@ -86,7 +86,15 @@ def _is_skipped(path: Path) -> bool:
 # Put together from parts, so that this file does not find itself.
 _MACHINE_PATH = re.compile("/" + r"(?:work/(?:main|shared)|root/\.|home/[a-z]|tmp/[a-z]+-?[a-z]*/)")
 _REGISTRY = re.compile(
-    "|".join([r"pypi\." + "org", "pythonhosted", r"registry\." + "npmjs", r"repo1?\.maven", r"index" + "-url="])
+    "|".join(
+        [
+            r"pypi\." + "org",
+            "python" + "hosted",
+            r"registry\." + "npmjs",
+            r"repo1?\." + "maven",
+            "index" + "-url=",
+        ]
+    )
 )
 
 
