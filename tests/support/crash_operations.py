@@ -4,6 +4,7 @@ The known state between two points: namespaces `base` and `other`, each with a w
 snapshot `origin` of `base`. `World` remembers what each of them has to hold.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,7 +14,7 @@ import psycopg
 
 from stillframe.clients import EXTENSION
 from support.crash_fingerprint import Login, differences, fingerprint, mark, populate
-from support.crash_rig import PASSWORD, PATIENCE, Rig, eventually
+from support.crash_rig import PATIENCE, Rig, eventually
 
 BASE, OTHER, ORIGIN = "base", "other", "origin"
 
@@ -47,8 +48,9 @@ class World:
         """The fingerprint of a namespace that must answer, within the patience that a restart takes."""
         return _patiently(lambda: fingerprint(self.login(name, password)), self.rig)
 
-    def remember(self, name: str, password: str = PASSWORD) -> Content:
+    def remember(self, name: str, password: str | None = None) -> Content:
         """What a namespace holds now is what it has to hold from now on."""
+        password = password or self.rig.password
         self.namespaces[name] = Content(password=password, fingerprint=self.read(name, password))
         return self.namespaces[name]
 
@@ -60,7 +62,7 @@ class World:
     def add_namespace(self, name: str, *, filled: bool = False) -> None:
         """A namespace and its workgroup, AVAILABLE."""
         self.rig.client().create_namespace(
-            namespaceName=name, adminUsername="admin", adminUserPassword=PASSWORD
+            namespaceName=name, adminUsername="admin", adminUserPassword=self.rig.password
         )
         self.add_workgroup(name)
         if filled:
@@ -69,7 +71,7 @@ class World:
 
     def add_workgroup(self, name: str) -> None:
         """The workgroup of a namespace that has none."""
-        self.rig.client().create_workgroup(namespaceName=name, workgroupName=name, baseCapacity=8)
+        self.rig.client().create_workgroup(namespaceName=name, workgroupName=name, **workgroup_options())
         assert name in self.rig.settle()["workgroup"], self.last("create_workgroup")
 
     def drop_workgroup(self, name: str) -> None:
@@ -138,8 +140,10 @@ class CreateNamespaceAndWorkgroup:
 
     def ask(self, world: World) -> None:
         client = world.rig.client()
-        client.create_namespace(namespaceName=self._name, adminUsername="admin", adminUserPassword=PASSWORD)
-        client.create_workgroup(namespaceName=self._name, workgroupName=self._name, baseCapacity=8)
+        client.create_namespace(
+            namespaceName=self._name, adminUsername="admin", adminUserPassword=world.rig.password
+        )
+        client.create_workgroup(namespaceName=self._name, workgroupName=self._name, **workgroup_options())
 
     def judge(self, world: World, resources: dict[str, Any]) -> None:
         if self._name in resources["workgroup"]:
@@ -288,7 +292,7 @@ class DeleteNamespaceWithFinalSnapshot:
         if status == "AVAILABLE":
             world.snapshots[self._final] = self._content
         world.add_workgroup(self._name)
-        assert world.read(self._name, PASSWORD) == self._content.fingerprint
+        assert world.read(self._name, world.rig.password) == self._content.fingerprint
         world.drop_workgroup(self._name)
 
 
@@ -303,15 +307,13 @@ class UpdateNamespace:
         self._ask(world, self._new)
 
     def judge(self, world: World, resources: dict[str, Any]) -> None:
-        works = [password for password in (self._old, self._new) if self._works(world, password)]
-        assert len(works) == 1, "neither or both passwords work"
-        self._hold(world, works[0])
+        self._hold(world, _patiently(lambda: self._the_one_that_works(world), world.rig))
 
     def again(self, world: World) -> None:
-        for password in (self._new, PASSWORD):
+        for password in (self._new, world.rig.password):
             self._ask(world, password)
             world.rig.settle()
-            assert self._works(world, password), world.last("update_namespace")
+            assert _logs_in(world.login(BASE, password)), world.last("update_namespace")
             self._hold(world, password)
 
     def _ask(self, world: World, password: str) -> None:
@@ -323,8 +325,10 @@ class UpdateNamespace:
         held = world.namespaces[BASE].fingerprint
         world.namespaces[BASE] = Content(password=password, fingerprint=held)
 
-    def _works(self, world: World, password: str) -> bool:
-        return _patiently(lambda: _logs_in(world.login(BASE, password)), world.rig)
+    def _the_one_that_works(self, world: World) -> str:
+        works = [password for password in (self._old, self._new) if _logs_in(world.login(BASE, password))]
+        assert len(works) == 1, f"{len(works)} of two passwords work"
+        return works[0]
 
 
 class UpdateWorkgroup:
@@ -371,6 +375,11 @@ def judge_snapshot(world: World, resources: dict[str, Any], name: str, *, of: st
     detail = world.rig.client(EXTENSION).describe_snapshot(snapshotName=name)["detail"]
     assert snapshot["status"] in {"FAILED", "CANCELLED"}
     assert detail["failure"]
+
+
+def workgroup_options() -> dict[str, int]:
+    """Small, and on a port that few others on this machine ask for."""
+    return {"baseCapacity": 8, "port": random.choice(range(8191, 8216))}
 
 
 def make_world(rig: Rig) -> World:

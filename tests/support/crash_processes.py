@@ -68,7 +68,10 @@ def _role(folder: Path, command: str, data: Path) -> str | None:
         return None
     if "stillframe.endpoint" in command:
         return "endpoint"
-    return "service" if "stillframe serve" in command else "helper"
+    if "stillframe serve" not in command:
+        return "helper"
+    # The worker begins as a fork of the service.
+    return "worker" if _is_child_of_service(folder, data) else "service"
 
 
 def _server_role(folder: Path, command: str, data: Path) -> str | None:

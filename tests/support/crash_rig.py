@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import selectors
 import shutil
 import socket
@@ -31,7 +32,6 @@ PATIENCE = 30.0
 """Seconds within which everything has to be in order again after a crash."""
 
 READY = 60.0
-PASSWORD = "Crash1Proof"
 BUSY = {"CREATING", "MODIFYING", "DELETING"}
 UNFINISHED = {"queued", "running"}
 _PAUSE = 0.05
@@ -44,6 +44,8 @@ class Rig:
     """One data directory and the service on it. Use as a context manager: it leaves no process behind."""
 
     def __init__(self, root: Path | None = None, **environment: str) -> None:
+        # Of this rig alone: other services on this machine may get a port that a crash has freed.
+        self.password = f"Crash1Proof{secrets.token_hex(6)}"
         self._given = root
         self.root = root or _passable_directory()
         self.data = self.root / "data"
@@ -172,10 +174,10 @@ class Rig:
         finally:
             parts.catalog.close()
 
-    def login(self, workgroup: str, password: str = PASSWORD) -> Login:
+    def login(self, workgroup: str, password: str | None = None) -> Login:
         """Where the workgroup's databases answer."""
         endpoint = self.client().get_workgroup(workgroupName=workgroup)["workgroup"]["endpoint"]
-        return Login(port=endpoint["port"], password=password)
+        return Login(port=endpoint["port"], password=password or self.password)
 
     def operations(self) -> list[dict[str, Any]]:
         """All operations, newest last."""

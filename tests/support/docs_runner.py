@@ -1,5 +1,6 @@
 """Executes the examples of a page in a directory of its own, with a service as the page asks for one."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -92,9 +93,13 @@ class PageRunner:
             try:
                 out, err = process.communicate(timeout=_SECONDS)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGKILL)
                 out, err = process.communicate()
                 raise AssertionError(f"{_place(block)}: not done after {_SECONDS} s\n{out}\n{err}") from None
+            finally:
+                # A block that failed half-way may have left a service that it started in the background.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
@@ -104,7 +109,10 @@ def page_runner() -> Iterator[PageRunner]:
     with passable_directory() as base:
         work = base / "page"
         work.mkdir(mode=0o711)
-        yield PageRunner(work, base / "data")
+        try:
+            yield PageRunner(work, base / "data")
+        finally:
+            wait_until_alone(base)
 
 
 def _preparation(executed: list[Block]) -> str:
@@ -164,10 +172,11 @@ def _environment(work: Path, data: Path) -> dict[str, str]:
         if not name.startswith(("AWS_", "PG", "STILLFRAME_"))
     }
     path = [str(programs), str(Path(sys.executable).parent), str(_postgres_programs()), kept["PATH"]]
-    source = str(Path(stillframe.__file__).parents[1])
+    source = [str(Path(stillframe.__file__).parents[1]), str(work)]
+    inherited = [entry for entry in kept.get("PYTHONPATH", "").split(os.pathsep) if entry]
     return kept | {
         "PATH": os.pathsep.join(path),
-        "PYTHONPATH": os.pathsep.join([source, str(work)]),
+        "PYTHONPATH": os.pathsep.join([*source, *map(os.path.abspath, inherited)]),
         "STILLFRAME_DATA": str(data),
         "HOME": str(work),
         "LC_ALL": "C.UTF-8",

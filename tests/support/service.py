@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -60,13 +61,24 @@ class Service:
     """A running service, and accounts on it."""
 
     def __init__(self, local: "Local | CrashableLocal") -> None:
-        self.local = local
+        self._running = local
         self._numbers = itertools.count(200000000001)
         self._session = boto3.Session()
 
+    @property
+    def local(self) -> Local:
+        """The `Local` that runs it; for tests of a service that is not crashed."""
+        assert isinstance(self._running, Local)
+        return self._running
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL of the API."""
+        return self._running.endpoint_url
+
     @cached_property
     def _operator(self) -> Any:
-        return ClientMaker(self.local.address)(EXTENSION)
+        return ClientMaker(self._running.address)(EXTENSION)
 
     def account(self) -> "Account":
         """An account nobody has used yet, with a root key."""
@@ -82,7 +94,7 @@ class Service:
         """A plain boto3 client; it never repeats a refused request by itself, so that refusals are seen."""
         return self._session.client(
             "redshift-serverless",
-            endpoint_url=self.local.endpoint_url,
+            endpoint_url=self._running.endpoint_url,
             region_name=region,
             aws_access_key_id=account.key,
             aws_secret_access_key=account.secret,
@@ -96,7 +108,7 @@ class Service:
 
     def operator_of(self, account: "Account", *, region: str = REGION) -> Any:
         """A client of the operations that only this service has, for that account."""
-        address = replace(self.local.address, access_key_id=account.key, secret_access_key=account.secret)
+        address = replace(self._running.address, access_key_id=account.key, secret_access_key=account.secret)
         return ClientMaker(address)(EXTENSION, region=region)
 
 
@@ -120,7 +132,7 @@ class Account:
 
     def send(self, operation: str, body: bytes, *, prefix: str = "RedshiftServerless") -> HttpAnswer:
         """Any bytes whatsoever as the body of an operation, rightly signed: what no SDK would send."""
-        url = self.service.local.endpoint_url + "/"
+        url = self.service.endpoint_url + "/"
         request = AWSRequest(
             method="POST",
             url=url,
@@ -305,6 +317,8 @@ def service() -> Iterator[Service]:
     """The service that all tests of a worker share."""
     with running_service() as started:
         yield started
+        # No test of this session asks for a failure of the service's own: a single 500 is one too many.
+        assert "request_failed" not in started.local.log_tail(1_000_000)
 
 
 @pytest.fixture
@@ -374,12 +388,14 @@ class CrashableLocal:
 
 
 @contextmanager
-def crashable_service(directory: Path) -> Iterator[tuple[Service, CrashableLocal]]:
-    """A service on a directory of its own that can be crashed and started again."""
-    directory.chmod(0o711)
-    local = CrashableLocal(directory / "data")
-    local.start()
-    try:
-        yield Service(local), local
-    finally:
-        local.stop()
+def crashable_service() -> Iterator[tuple[Service, CrashableLocal]]:
+    """A service on a temporary directory that can be crashed and started again."""
+    # Not pytest's directory: every pytest that starts makes that one unreachable for the servers' own user.
+    with tempfile.TemporaryDirectory(prefix="stillframe-test-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
+        local = CrashableLocal(Path(directory) / "data")
+        local.start()
+        try:
+            yield Service(local), local
+        finally:
+            local.stop()

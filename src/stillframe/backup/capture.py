@@ -1,4 +1,4 @@
-"""Taking a snapshot of a running cluster: read everything, made whole by its WAL (rules 1-7, 22-30)."""
+"""Taking a snapshot of a running cluster: read what may have changed, made whole by WAL (rules 1-7, 22-30)."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from stillframe.backup.changes import ChangeSet, Everything
+from stillframe.backup.changes import ChangeSet, SinceParent
 from stillframe.backup.facts import Outcome, gather_facts
+from stillframe.backup.listing import list_changes
 from stillframe.backup.parallel import Unit, run_parallel
+from stillframe.backup.parent import Source, changes_since_parent
 from stillframe.backup.progress import Progress
 from stillframe.backup.reading import CHUNK, CopyContext, open_to_read, read_at, write_small
 from stillframe.backup.relations import relation_units
@@ -38,13 +40,14 @@ _DEFAULT_THREADS = 2
 class CaptureRequest:
     """What a capture is to be. `deadline` bounds the wait for the first checkpoint, in seconds.
 
-    `ancestry` is where the source's incarnation came from, oldest first.
+    `ancestry` is where the source's incarnation came from, oldest first. Without `changes` they are learnt from
+    the server, relative to the parent that the writer was begun with, if it has one.
     """
 
     lineage_id: LineageId
     attributes: SnapshotAttributes
     ancestry: Sequence[AncestryEntry] = ()
-    changes: ChangeSet = field(default_factory=Everything)
+    changes: ChangeSet | None = None
     threads: int = _DEFAULT_THREADS
     label: str = "stillframe"
     deadline: float = 3600
@@ -69,11 +72,11 @@ def capture(
     started_at = request.clock.now()
     progress.begin("checkpoint")
     with backup_session(source, label=request.label, cancel=cancel, deadline=request.deadline) as backup:
+        progress.begin("comparing")
         context = _context(source, writer, request, backup.start, progress=progress, cancel=cancel)
         progress.begin("listing")
-        listing = list_data_directory(source.data_directory)
-        _announce(listing, progress)
-        _add_directories(listing, writer)
+        listing = _listing(context)
+        _announce(context, listing)
         progress.begin("copying")
         _copy_files(context, listing, backup, threads=request.threads)
         progress.begin("finishing")
@@ -115,10 +118,17 @@ def _context(
         raise Unsupported(
             f"The cluster has pages of {control.block_size} bytes; only {PAGE_SIZE} are supported"
         )
+    described = Source(
+        cluster=source,
+        control=control,
+        start=start,
+        lineage_id=request.lineage_id,
+        origins=request.ancestry,
+    )
     return CopyContext(
         root=source.data_directory,
         writer=writer,
-        changes=request.changes,
+        changes=request.changes or changes_since_parent(described, writer, cancel=cancel),
         start_lsn=start.lsn,
         segment_blocks=control.relation_segment_blocks,
         verify_pages=control.data_checksum_version != 0,
@@ -127,16 +137,25 @@ def _context(
     )
 
 
-def _announce(listing: Listing, progress: Progress) -> None:
-    whole_pages = sum(
-        file.size - file.size % PAGE_SIZE for file in listing.files if file.relation is not None
-    )
-    progress.expect(whole_pages + sum(file.size for file in listing.files if file.relation is None))
-
-
-def _add_directories(listing: Listing, writer: SnapshotWriter) -> None:
+def _listing(context: CopyContext) -> Listing:
+    """What has to be copied. The writer knows all directories then, and everything that is inherited."""
+    if isinstance(context.changes, SinceParent):
+        return list_changes(context.root, context.writer, context.changes)
+    listing = list_data_directory(context.root)
     for directory in listing.directories:
-        writer.add_directory(directory.path, mode=directory.mode)
+        context.writer.add_directory(directory.path, mode=directory.mode)
+    return listing
+
+
+def _announce(context: CopyContext, listing: Listing) -> None:
+    pages = sum(
+        chosen.count
+        for file in listing.files
+        if file.relation is not None
+        for chosen in context.changes.to_read(file, blocks=file.size // PAGE_SIZE)
+    )
+    others = sum(file.size for file in listing.files if file.relation is None)
+    context.progress.expect(pages * PAGE_SIZE + others)
 
 
 def _copy_files(context: CopyContext, listing: Listing, backup: BackupSession, *, threads: int) -> None:
@@ -155,7 +174,7 @@ def _copy_file(context: CopyContext, file: ListedFile) -> None:
     """Copy a file that has no pages, up to the length it has when it is opened."""
     descriptor = open_to_read(context.root / file.path)
     if descriptor is None:
-        context.findings.add_vanished(file.path)
+        context.add_vanished(file.path)
         return
     try:
         with translating_os_errors(f"reading {file.path}"):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from stillframe.backup.changes import ChangeSet
 from stillframe.backup.damage import damage_sentences
 from stillframe.backup.reading import CopyContext
 from stillframe.domain.clock import Clock
@@ -36,8 +35,6 @@ class Requested(Protocol):
     @property
     def ancestry(self) -> Sequence[AncestryEntry]: ...
     @property
-    def changes(self) -> ChangeSet: ...
-    @property
     def clock(self) -> Clock: ...
 
 
@@ -65,7 +62,7 @@ def gather_facts(
         ]
         identity = _identity(session, outcome.control)
     finished_at = request.clock.now()
-    reason = request.changes.full_reason
+    reason = context.changes.full_reason
     return SnapshotFacts(
         lineage_id=request.lineage_id,
         ancestry=list(request.ancestry),

@@ -108,6 +108,11 @@ class CopyContext:
     checking: threading.Lock = field(default_factory=threading.Lock)
     """Held while pages are checked: two threads in numpy's many small calls slow each other down threefold."""
 
+    def add_vanished(self, path: str) -> None:
+        """A file was dropped between the listing and its turn (rule 27): the parent's is not inherited either."""
+        self.findings.add_vanished(path)
+        self.writer.remove(path)
+
 
 def read_into(descriptor: int, buffer: memoryview, *, offset: int, path: str) -> int:
     """Read into the whole buffer, or up to the end of the file; how many bytes there were.

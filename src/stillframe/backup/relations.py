@@ -18,6 +18,8 @@ from stillframe.repository import RelationWriter
 
 _REREADS = 5
 _REREAD_PAUSE_SECONDS = 0.02
+_LEAST_OF_A_RUN = 16
+"""Half of a frame."""
 
 
 class RelationCopy:
@@ -31,6 +33,7 @@ class RelationCopy:
         # A partial last page counts as absent: it is being added, and WAL has it (rule 26).
         self._blocks = file.size // PAGE_SIZE
         self._ranges = tuple(context.changes.to_read(file, blocks=self._blocks))
+        self._sparse = sum(chosen.count for chosen in self._ranges) < self._blocks
         self._unfinished = sum(1 for _ in self.pieces()) or 1
         self._lock = threading.Lock()
         self._descriptor: int | None = None
@@ -84,9 +87,16 @@ class RelationCopy:
         return bytes(page) if got == PAGE_SIZE else None
 
     def write(self, piece: BlockRange, pages: memoryview) -> None:
-        """Hand checked pages to the snapshot."""
+        """Hand checked pages to the snapshot.
+
+        Few pages among inherited ones share frames with others of their kind: a frame each would cost more than
+        they do.
+        """
         assert self._target is not None
-        self._target.write_run(piece.first, pages)
+        if self._sparse and piece.count < _LEAST_OF_A_RUN:
+            self._target.write_scattered(_numbered(piece, pages))
+        else:
+            self._target.write_run(piece.first, pages)
         self._context.progress.advance(len(pages))
 
     def finish_piece(self) -> None:
@@ -129,16 +139,23 @@ class RelationCopy:
         path = self._context.root / self._file.path
         # Listed before its init fork was: an unlogged relation after all, which recovery makes anew (rule 22).
         if self.relation.fork is not Fork.INIT and _init_fork(path, self.relation).exists():
+            self._context.writer.remove(self._file.path)
             return None
         descriptor = open_to_read(path)
         if descriptor is None:
             # Dropped after the start: WAL says so too (rule 27).
-            self._context.findings.add_vanished(self._file.path)
+            self._context.add_vanished(self._file.path)
             return None
         self._target = self._context.writer.relation(
             self._file.path, mode=self._file.mode, blocks=self._blocks
         )
         return descriptor
+
+
+def _numbered(piece: BlockRange, pages: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Each page with the number it has in its file."""
+    for index in range(piece.count):
+        yield piece.first + index, pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
 
 
 def relation_units(context: CopyContext, files: Iterable[ListedFile]) -> Iterator[Unit]:

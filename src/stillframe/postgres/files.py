@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -135,17 +135,20 @@ def list_data_directory(root: Path) -> Listing:
     directories: list[ListedDirectory] = []
     files: list[ListedFile] = []
     with translating_os_errors("listing the data directory"):
-        for folder, entries in _folders(root):
+        for folder, entries in scan_folders(root):
             directories.append(folder)
-            files.extend(_chosen_files(folder.path, entries))
+            files.extend(chosen_files(folder.path, entries))
     return Listing(
         directories=tuple(sorted(directories, key=lambda found: found.path)),
         files=tuple(sorted(files, key=lambda found: found.path)),
     )
 
 
-def _folders(root: Path) -> Iterator[tuple[ListedDirectory, list[os.DirEntry[str]]]]:
-    """Every directory of a copy with its files, parents before children."""
+def scan_folders(root: Path) -> Iterator[tuple[ListedDirectory, list[os.DirEntry[str]]]]:
+    """Every directory of a copy with the regular files in it, parents before children; no file is looked at.
+
+    Raises Unsupported as `list_data_directory`, and OSError.
+    """
     pending = [""]
     while pending:
         path = pending.pop()
@@ -185,7 +188,13 @@ def _refuse_link(path: str) -> None:
     raise Unsupported(f"{path} in the data directory is a symbolic link, which a snapshot cannot contain")
 
 
-def _chosen_files(folder: str, entries: list[os.DirEntry[str]]) -> Iterator[ListedFile]:
+def chosen_files(folder: str, entries: Iterable[os.DirEntry[str]]) -> Iterator[ListedFile]:
+    """Those of a directory's files that belong into a copy, with what they are at this moment.
+
+    Give all files of the relations that are asked about: which relations are unlogged is seen by their init
+    forks. Raises OSError.
+    """
+    entries = list(entries)
     relations = (
         {entry.name: parse_relation_name(entry.name) for entry in entries}
         if is_relation_folder(folder)

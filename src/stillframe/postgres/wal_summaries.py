@@ -6,6 +6,7 @@ Every doubt is a SummariesUnusable, which means "read everything", never "nothin
 
 import re
 import struct
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stillframe.domain.cancel import CancelToken
 from stillframe.domain.lsn import Lsn
+from stillframe.postgres.connection import Session
 from stillframe.postgres.crc32c import crc32c
 from stillframe.postgres.files import Fork
 from stillframe.postgres.osfiles import translating_os_errors
@@ -30,6 +33,16 @@ _CRC = struct.Struct("<I")
 _BLOCKS_A_CHUNK = 1 << 16
 _WORDS_OF_A_BITMAP = _BLOCKS_A_CHUNK // 16
 _FORKS = (Fork.MAIN, Fork.FREE_SPACE, Fork.VISIBILITY, Fork.INIT)
+
+_STATE = """
+    SELECT current_setting('summarize_wal')::bool, summarized_tli, summarized_lsn::text, pending_lsn::text,
+           summarizer_pid
+    FROM pg_get_wal_summarizer_state()
+"""
+_PATIENCE_SECONDS = 30.0
+"""A summarizer that failed tries again after ten seconds."""
+_FIRST_PAUSE_SECONDS = 0.001
+_LONGEST_PAUSE_SECONDS = 0.1
 
 Blocks = npt.NDArray[np.uint32]
 
@@ -93,10 +106,41 @@ class ForkChanges:
         return np.unique(np.concatenate(self.parts))
 
 
+def wait_until_summarized(
+    session: Session, *, lsn: Lsn, timeline: int, cancel: CancelToken, patience: float = _PATIENCE_SECONDS
+) -> None:
+    """Wait until the server's summaries reach `lsn` on `timeline`; it has to be the end of a summary (rule 10).
+
+    Raises SummariesUnusable when the server makes none, or when it has not moved on for `patience` seconds;
+    ServerUnavailable and Cancelled.
+    """
+    pause = _FIRST_PAUSE_SECONDS
+    moved, last = time.monotonic(), None
+    while True:
+        enabled, *state = session.row(_STATE)
+        reached = Lsn.parse(state[1])
+        if not enabled:
+            raise SummariesUnusable("The server writes no WAL summaries: summarize_wal is off")
+        if (state[0], reached) >= (timeline, lsn):
+            return
+        if state != last:
+            moved, last = time.monotonic(), state
+        elif time.monotonic() - moved > patience:
+            raise SummariesUnusable(f"The server's WAL summaries stay at {reached}, before {lsn}")
+        cancel.wait(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+
+
 def list_summaries(data_directory: Path) -> list[SummaryFile]:
-    """All summary files of a cluster, in the order of timeline and start."""
+    """All summary files of a cluster, in the order of timeline and start; none when it has no place for them.
+
+    Raises PermissionMissing or OperatorError when they cannot be listed.
+    """
     with translating_os_errors("listing the WAL summaries"):
-        found = [_parsed_name(path) for path in (data_directory / FOLDER).iterdir()]
+        try:
+            found = [_parsed_name(path) for path in (data_directory / FOLDER).iterdir()]
+        except FileNotFoundError:
+            return []
     files = [file for file in found if file is not None]
     return sorted(files, key=lambda file: (file.timeline, file.start, file.end))
 

@@ -52,7 +52,7 @@ class RelationWriter:
         data = memoryview(pages).cast("B")
         self._require(first_block, len(data) // BLOCK, whole=len(data) % BLOCK == 0)
         for start, part in _windows(first_block, data):
-            self._add(self._stored_run(start, part))
+            self._add([self._stored_run(start, part)])
 
     def write_scattered(self, pages: Iterable[tuple[int, ContentBytes]]) -> None:
         """Single pages, as (block, 8,192 bytes), in any order.
@@ -114,14 +114,14 @@ class RelationWriter:
                 f"Pages {first_block} to {first_block + count} are not in a file of {self._blocks}."
             )
 
-    def _add(self, extents: Iterable[Extent]) -> None:
+    def _add(self, extents: Sequence[Extent]) -> None:
+        # A sequence: storing is done, so that other threads never wait here while a frame is compressed.
         with self._lock:
             self._written.extend(extents)
 
-    def _stored_run(self, first: int, pages: memoryview) -> Iterator[Extent]:
-        count = len(pages) // BLOCK
+    def _stored_run(self, first: int, pages: memoryview) -> Extent:
         frame = None if is_zero(pages) else self._nodes.save(ContentKind.PAGES, pages)
-        yield Extent(first, count, frame, 0)
+        return Extent(first, len(pages) // BLOCK, frame, 0)
 
     def _stored_scattered(self, pages: "_ScatteredPages") -> list[Extent]:
         blocks, data = pages.sorted()

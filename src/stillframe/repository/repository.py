@@ -122,7 +122,7 @@ class Repository:
             # Packs that carry our id are those of an attempt that died: we hold its claim, and have none yet.
             library = self._refreshed_library(key.reference, finished=frozenset({snapshot_id.bytes}))
             reader = ContentReader(self._store, library, ContentCodec(key))
-            tree = self._parent_tree(parent, reader, key_reference=key.reference)
+            document = self._parent_document(parent, key_reference=key.reference)
             content = session.content(library, level=level, entropy=self._entropy)
         except BaseException:
             session.end(committed=False)
@@ -130,7 +130,8 @@ class Repository:
         return SnapshotWriter(
             content=content,
             reader=reader,
-            parent=tree,
+            parent=Tree(reader, document.root) if document is not None else None,
+            parent_document=document,
             commit=self._committer(session, key, snapshot_id=snapshot_id, parent_id=parent),
             end=session.end,
         )
@@ -304,15 +305,13 @@ class Repository:
         library.refresh(finished=finished)
         return library
 
-    def _parent_tree(
-        self, parent: SnapshotId | None, reader: ContentReader, *, key_reference: str
-    ) -> Tree | None:
+    def _parent_document(self, parent: SnapshotId | None, *, key_reference: str) -> SnapshotDocument | None:
         if parent is None:
             return None
         document = self.stored_document(parent)
         if document.key_reference != key_reference:
             raise InvalidRequest("The parent snapshot is encrypted under another key.")
-        return Tree(reader, document.root)
+        return document
 
     def _committer(
         self, session: WriteSession, key: DataKey, *, snapshot_id: SnapshotId, parent_id: SnapshotId | None

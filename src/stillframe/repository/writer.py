@@ -16,7 +16,7 @@ from stillframe.repository.format import ContentKind
 from stillframe.repository.nodes import DirectoryRecord, FileRecord
 from stillframe.repository.paths import checked_path, split
 from stillframe.repository.relations import LeafLayout, RelationWriter
-from stillframe.repository.tree import FileEntry, Tree
+from stillframe.repository.tree import FileEntry, Tree, file_entry
 from stillframe.repository.trie import NameMapEditor, NodeSource
 
 
@@ -59,12 +59,14 @@ class SnapshotWriter:
         content: ContentWriter,
         reader: NodeSource,
         parent: Tree | None,
+        parent_document: SnapshotDocument | None,
         commit: Commit,
         end: End,
     ) -> None:
         self._content = content
         self._nodes = _Nodes(reader, content)
         self._parent = parent
+        self._parent_document = parent_document
         self._commit = commit
         self._end = end
         self._lock = threading.Lock()
@@ -88,6 +90,27 @@ class SnapshotWriter:
             self.abort()
         except StillframeError as second:
             error.add_note(f"What was stored could not be removed, and is left for a sweep: {second}")
+
+    @property
+    def parent(self) -> SnapshotDocument | None:
+        """What the parent snapshot said of itself when it was made, or None when there is no parent."""
+        return self._parent_document
+
+    def parent_file(self, path: str) -> FileEntry | None:
+        """A file of the parent, or None when it has no such file or there is no parent."""
+        return None if self._parent is None else self._parent.file(path)
+
+    def parent_files(self, directory: str) -> dict[str, FileEntry] | None:
+        """The parent's files in a directory, by name without the directory; None when it has no such directory.
+
+        Costs in proportion to the files there.
+        """
+        record = self._parent.directory(directory) if self._parent is not None else None
+        if self._parent is None or record is None:
+            return None
+        return {
+            file.name: file_entry(directory, file) for file in self._parent.file_map.records(record.files)
+        }
 
     def add_directory(self, path: str, *, mode: int) -> None:
         """A directory, "" for the data directory itself, with these permission bits.
@@ -113,7 +136,7 @@ class SnapshotWriter:
 
     def relation(self, path: str, *, mode: int, blocks: int) -> RelationWriter:
         """Begin a relation file of this many pages; see `RelationWriter`."""
-        parent = self._parent_file(path)
+        parent = self.parent_file(path)
         inherited = parent.record if parent is not None and parent.is_relation else None
         layout = LeafLayout(self._nodes, self._parent, inherited)
         return RelationWriter(self._nodes, layout, blocks=blocks, done=self._begin(path, mode=mode))
@@ -127,7 +150,7 @@ class SnapshotWriter:
 
         Raises InvalidRequest when the parent has no such file.
         """
-        entry = self._parent_file(path)
+        entry = self.parent_file(path)
         if entry is None:
             raise InvalidRequest(f"The parent snapshot has no file {path!r}.")
         with self._lock:
@@ -193,9 +216,6 @@ class SnapshotWriter:
         if directory is None:
             raise InvalidRequest(f"The directory of {path!r} has not been added.")
         return directory
-
-    def _parent_file(self, path: str) -> FileEntry | None:
-        return None if self._parent is None else self._parent.file(path)
 
     def _stored(self, directory: _Directory) -> DirectoryRecord:
         """Store a directory's file map; the totals follow from the parent's and the changes."""

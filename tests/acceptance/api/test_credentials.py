@@ -87,7 +87,7 @@ def test_the_redshift_driver_connects_with_these_credentials(warehouse: Warehous
     try:
         cursor = connection.cursor()
         cursor.execute("SELECT current_user, %s + 1", (41,))
-        assert list(cursor.fetchone()) == ["IAM:root", 42]
+        assert cursor.fetchone() == ["IAM:root", 42]
     finally:
         connection.close()
 

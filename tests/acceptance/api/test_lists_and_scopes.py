@@ -79,14 +79,14 @@ def test_a_token_is_good_for_its_own_list_filter_account_and_region_only(
 ) -> None:
     token = crowded.client.list_namespaces(maxResults=1)["nextToken"]
     foreign = crowded.service.account()
-    for client, operation, more in (
-        (crowded.client, "list_workgroups", {}),
-        (crowded.client, "list_snapshots", {}),
-        (crowded.in_region(OTHER_REGION), "list_namespaces", {}),
-        (foreign.client, "list_namespaces", {}),
+    for client, operation in (
+        (crowded.client, "list_workgroups"),
+        (crowded.client, "list_snapshots"),
+        (crowded.in_region(OTHER_REGION), "list_namespaces"),
+        (foreign.client, "list_namespaces"),
     ):
         with pytest.raises(client.exceptions.ValidationException, match="token"):
-            getattr(client, operation)(nextToken=token, **more)
+            getattr(client, operation)(nextToken=token)
     for number in range(2):
         warehouse.snapshot(f"token-{number}")
     of_snapshots = warehouse.client.list_snapshots(maxResults=1)["nextToken"]
@@ -101,8 +101,7 @@ def test_more_than_a_hundred_a_page_is_refused(account: Account, operation: str,
         getattr(account.client, operation)(maxResults=size)
 
 
-def test_a_hundred_is_the_page_when_nothing_is_said(account: Account) -> None:
-    # The quota of namespaces is 25, so only an account of several Regions could show more; tags show no page.
+def test_a_whole_quota_of_namespaces_is_one_page_when_nothing_is_said(account: Account) -> None:
     for number in range(25):
         account.client.create_namespace(namespaceName=f"number-{number}")
     answer = account.client.list_namespaces()

@@ -1,6 +1,6 @@
 """UpdateNamespace and DeleteNamespace: what changes, what is refused, and what really logs in afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -161,10 +161,11 @@ def test_a_namespace_that_is_busy_refuses_a_second_change_with_both_known_phrase
     account.client.create_namespace(namespaceName="shop")
     account.client.create_workgroup(namespaceName="shop", workgroupName="shop", baseCapacity=8)
     assert account.client.get_namespace(namespaceName="shop")["namespace"]["status"] == "MODIFYING"
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: account.client.update_namespace(namespaceName="shop", logExports=[]),
         lambda: account.client.create_snapshot(namespaceName="shop", snapshotName="early"),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(account.client.exceptions.ConflictException) as caught:
             call()
         assert "There is an operation in progress on the namespace" in str(caught.value)

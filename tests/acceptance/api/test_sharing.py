@@ -1,7 +1,8 @@
 """A snapshot that is shared with another account by a resource policy, and restored there."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -75,14 +76,15 @@ def test_what_is_shared_is_seen_restored_and_nothing_else(source: Warehouse, gue
     guest.query("TRUNCATE facts")
     guest.restore(snapshotArn=arn)
     assert guest.query(SUM) == FACTS
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: guest.client.delete_snapshot(snapshotName="good"),
         lambda: guest.client.update_snapshot(snapshotName="good", retentionPeriod=1),
         lambda: guest.client.list_tags_for_resource(resourceArn=arn),
         lambda: guest.client.tag_resource(resourceArn=arn, tags=[{"key": "a", "value": "b"}]),
         lambda: guest.client.put_resource_policy(resourceArn=arn, policy="{}"),
         lambda: guest.client.delete_resource_policy(resourceArn=arn),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(guest.client.exceptions.ClientError) as caught:
             call()
         assert caught.value.response["Error"]["Code"] in {

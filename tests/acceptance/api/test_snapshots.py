@@ -254,13 +254,14 @@ def test_a_deleted_snapshot_is_gone_and_its_name_free_at_once(warehouse: Warehou
     snapshot = warehouse.snapshot("gone", tags=[{"key": "a", "value": "b"}])
     assert client.delete_snapshot(snapshotName="gone")["snapshot"] == snapshot | {"status": "DELETED"}
     missing = client.exceptions.ResourceNotFoundException
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: client.get_snapshot(snapshotName="gone"),
         lambda: client.get_snapshot(snapshotArn=snapshot["snapshotArn"]),
         lambda: client.update_snapshot(snapshotName="gone", retentionPeriod=1),
         lambda: client.list_tags_for_resource(resourceArn=snapshot["snapshotArn"]),
         lambda: client.delete_snapshot(snapshotName="gone"),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(missing, match="snapshot"):
             call()
     assert "gone" not in {item["snapshotName"] for item in client.list_snapshots()["snapshots"]}

@@ -185,7 +185,7 @@ def test_13_temporary_credentials_log_in_by_both_protocol_dialects_until_they_en
     try:
         cursor = connection.cursor()
         cursor.execute("SELECT current_user")
-        assert list(cursor.fetchone()) == [user]
+        assert cursor.fetchone() == [user]
     finally:
         connection.close()
     ((until,),) = warehouse.query(f"SELECT rolvaliduntil FROM pg_roles WHERE rolname = '{user}'")

@@ -1,6 +1,7 @@
 """CreateWorkgroup, GetWorkgroup, ListWorkgroups, UpdateWorkgroup, DeleteWorkgroup."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -320,10 +321,11 @@ def test_a_change_that_breaks_the_rules_is_refused(
 def test_a_busy_workgroup_refuses_changes_and_deletion_with_both_known_phrases(account: Account) -> None:
     account.client.create_namespace(namespaceName="shop")
     account.client.create_workgroup(namespaceName="shop", workgroupName="desk", baseCapacity=8)
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: account.client.update_workgroup(workgroupName="desk", baseCapacity=16),
         lambda: account.client.delete_workgroup(workgroupName="desk"),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(account.client.exceptions.ConflictException) as caught:
             call()
         assert "There is an operation in progress" in str(caught.value)

@@ -4,7 +4,6 @@ Among the steps are a kill of the service while nothing, and while a snapshot, i
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,11 +196,8 @@ class Comparison(RuleBasedStateMachine):
         self.shop.settle()
 
 
-def test_the_service_does_what_a_plain_model_does(tmp_path_factory: pytest.TempPathFactory) -> None:
-    directory: Path = tmp_path_factory.mktemp("stateful")
-    for parent in (directory, directory.parent, directory.parent.parent):
-        parent.chmod(0o711)
-    with crashable_service(directory) as (service, local):
+def test_the_service_does_what_a_plain_model_does() -> None:
+    with crashable_service() as (service, local):
         run_state_machine_as_test(
             lambda: Comparison(service, local),  # type: ignore[arg-type]
             settings=settings(

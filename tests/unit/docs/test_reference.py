@@ -8,8 +8,9 @@ import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import TypeGuard, cast
 
 import pytest
 from pydantic import BaseModel
@@ -18,10 +19,10 @@ import stillframe
 from stillframe.aws.errors import ProtocolCode, ProtocolError, to_wire
 from stillframe.aws.handlers import UseCases, build_handlers
 from stillframe.cli import root
-from stillframe.config import Paths, Quotas, Settings
+from stillframe.config import Paths, Quotas, Settings, load_settings
 from stillframe.domain.clock import SystemClock
 from stillframe.errors import NotFound, StillframeError, TooManyTags
-from support.docs import ROOT, code, rows, section
+from support.docs import ROOT, blocks, code, rows, section
 
 pytestmark = pytest.mark.unit
 
@@ -55,6 +56,13 @@ def test_every_setting_is_documented_with_its_variable_and_default(
         assert code(row[1]) == prefix + name.upper()
         expected = _shown_default(model, name)
         assert expected is None or code(row[2]).partition(":")[0] == expected, name
+
+
+def test_the_example_of_a_settings_file_is_accepted(tmp_path: Path) -> None:
+    (example,) = (block for block in blocks(_REFERENCE / "settings.md") if block.language == "toml")
+    (tmp_path / "stillframe.toml").write_text(example.text)
+    settings = load_settings(config=tmp_path / "stillframe.toml")
+    assert (settings.jobs, settings.quotas.namespaces) == (2, 100)
 
 
 # --- commands -----------------------------------------------------------------------------------------------
@@ -141,19 +149,20 @@ def _metrics_made() -> Iterator[tuple[str, frozenset[str]]]:
     """Name and labels of every metric that the code makes."""
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Name)
-                and node.func.id in _METRIC_MAKERS
-            ):
-                # `collections.Counter` has the same name and no texts.
-                if isinstance(node.args[0], ast.Constant):
-                    yield _literal(node.args[0]), frozenset(_labels(node))
+            if _makes_metric(node):
+                yield _literal(node.args[0]), frozenset(_labels(node))
+
+
+def _makes_metric(node: ast.AST) -> TypeGuard[ast.Call]:
+    """A call with a maker's name and a text; `collections.Counter` has the same name and no text."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+        return False
+    return node.func.id in _METRIC_MAKERS and isinstance(node.args[0], ast.Constant)
 
 
 def _labels(call: ast.Call) -> list[str]:
     given = [*call.args[2:3], *(word.value for word in call.keywords if word.arg in {"labels", "labelnames"})]
-    return [_literal(item) for node in given for item in cast(ast.Tuple, node).elts]
+    return [_literal(item) for node in given for item in cast("ast.Tuple", node).elts]
 
 
 def _literal(node: ast.expr) -> str:
@@ -200,7 +209,7 @@ def test_every_path_of_a_data_directory_is_documented() -> None:
 
 def _operations() -> set[str]:
     use_cases = SimpleNamespace(**dict.fromkeys(UseCases.__slots__))
-    return set(build_handlers(cast(UseCases, use_cases), SystemClock().now))
+    return set(build_handlers(cast("UseCases", use_cases), SystemClock().now))
 
 
 def test_every_operation_that_is_built_is_in_the_compatibility_page() -> None:

@@ -1,0 +1,280 @@
+"""An incremental snapshot equals a full copy of the same moment, whatever happened since its parent."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stillframe.domain.identifiers import LineageId
+from stillframe.postgres.cluster import StopMode
+from stillframe.postgres.connection import connect
+from stillframe.postgres.pages import PAGE_SIZE, new_pages
+from stillframe.repository import AncestryEntry, CaptureMode
+from support.backup import restored
+from support.equivalence import QUIET, Rig, equivalence_rig, summary_files
+from support.postgres import login, pgbench
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Rig]:
+    """One cluster for all tests of this module; each one makes its own tables."""
+    with equivalence_rig() as rig:
+        rig.capture()
+        yield rig
+
+
+@pytest.fixture
+def rig(shared: Rig) -> Rig:
+    return shared
+
+
+def run(rig: Rig, *statements: str, database: str = "dev") -> None:
+    """Run these as the admin, each in a transaction of its own."""
+    with login(rig.cluster, database=database) as admin:
+        for statement in statements:
+            admin.execute(statement.encode())
+
+
+def manage(rig: Rig, *statements: str, database: str = "postgres") -> None:
+    """Run these as the service's own role."""
+    with connect(rig.cluster, database) as session:
+        for statement in statements:
+            session.execute(statement)  # type: ignore[arg-type]
+
+
+def path_of(rig: Rig, relation: str) -> str:
+    with login(rig.cluster) as admin:
+        row = admin.execute("SELECT pg_relation_filepath(%s)", (relation,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def test_a_changed_row_reads_and_stores_next_to_nothing_of_the_namespace(rig: Rig) -> None:
+    run(rig, "CREATE TABLE few AS SELECT n, repeat('x', 400) AS t FROM generate_series(1, 20000) AS n")
+    run(rig, "VACUUM few", "UPDATE few SET n = -n WHERE n = 1")
+    rig.capture()
+    run(rig, "UPDATE few SET n = -n WHERE n = 777")
+    after = rig.verified()
+    with rig.repository.open_snapshot(after.snapshot_id) as reader:
+        size = reader.entry(path_of(rig, "few"))
+    assert size is not None
+    assert after.statistics.pages < size.blocks / 2
+    assert after.statistics.new_frames - after.statistics.known_frames < 20
+
+
+def test_rows_changed_in_place_and_moved_and_their_indexes(rig: Rig) -> None:
+    run(
+        rig,
+        "CREATE TABLE churn (id int PRIMARY KEY, hot int, cold int, t text) WITH (fillfactor = 70)",
+        "CREATE INDEX ON churn (cold)",
+        "CREATE INDEX ON churn USING hash (t)",
+        "CREATE INDEX ON churn USING gin (to_tsvector('simple', t))",
+        "INSERT INTO churn SELECT n, 0, n, md5(n::text) FROM generate_series(1, 20000) AS n",
+    )
+    rig.capture()
+    run(
+        rig,
+        "UPDATE churn SET hot = 1 WHERE id % 97 = 0",
+        "UPDATE churn SET cold = -cold WHERE id % 53 = 0",
+        "DELETE FROM churn WHERE id % 11 = 0",
+        "INSERT INTO churn SELECT n, 0, n, md5(n::text) FROM generate_series(30000, 33000) AS n",
+        "VACUUM churn",
+        "REINDEX INDEX churn_pkey",
+    )
+    rig.verified()
+    run(rig, "UPDATE churn SET t = md5(t) WHERE id % 301 = 0", "SELECT count(*) FROM churn")
+    rig.verified()
+
+
+def test_what_was_cut_off_and_grew_again_is_not_taken_from_the_parent(rig: Rig) -> None:
+    """The truncation and the growth stand in different summaries, which have to be merged in their order."""
+    run(rig, "CREATE TABLE queue AS SELECT n, repeat('q', 700) AS t FROM generate_series(1, 12000) AS n")
+    rig.capture()
+    before = len(summary_files(rig.cluster))
+    run(rig, "DELETE FROM queue WHERE n > 3000", "VACUUM queue")
+    manage(rig, "CHECKPOINT")
+    run(rig, "INSERT INTO queue SELECT n, repeat('r', 900) FROM generate_series(1, 2000) AS n")
+    manage(rig, "CHECKPOINT")
+    run(rig, "DELETE FROM queue WHERE n <= 10", "VACUUM queue")
+    rig.verified()
+    assert len(summary_files(rig.cluster)) >= before + 3
+
+
+def test_pages_that_were_never_initialised_above_a_truncation_are_not_taken_from_the_parent(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """Many inserters at once extend a table by pages that no WAL mentions."""
+    run(rig, "CREATE TABLE bulk AS SELECT n, repeat('q', 700) AS t FROM generate_series(1, 30000) AS n")
+    script = tmp_path / "insert.sql"
+    script.write_text("INSERT INTO bulk SELECT n, repeat('b', 3000) FROM generate_series(1, 5) AS n;\n")
+    left = 0
+    for _ in range(5):
+        run(rig, "INSERT INTO bulk SELECT n, repeat('q', 700) FROM generate_series(1, 20000) AS n")
+        rig.capture()
+        run(rig, "DELETE FROM bulk", "VACUUM bulk")
+        pgbench(rig.cluster, "-n", "-f", str(script), "-c", "32", "-j", "2", "-t", "12")
+        rig.verified()
+        content = (rig.cluster.data_directory / path_of(rig, "bulk")).read_bytes()
+        left = int(new_pages(content).sum())
+        if left:
+            break
+    assert left, "no page was left uninitialised, so nothing was tried"
+
+
+def test_tables_emptied_rewritten_dropped_and_made(rig: Rig) -> None:
+    run(
+        rig,
+        "CREATE TABLE emptied AS SELECT generate_series(1, 20000) AS n",
+        "CREATE TABLE rewritten AS SELECT generate_series(1, 20000) AS n",
+        "CREATE TABLE packed AS SELECT generate_series(1, 20000) AS n",
+        "CREATE INDEX rewritten_n ON rewritten (n)",
+        "CREATE TABLE dropped AS SELECT generate_series(1, 20000) AS n",
+    )
+    rig.capture()
+    run(
+        rig,
+        "TRUNCATE emptied",
+        "INSERT INTO emptied SELECT generate_series(1, 500)",
+        "DELETE FROM rewritten WHERE n % 2 = 0",
+        "CLUSTER rewritten USING rewritten_n",
+        "VACUUM FULL packed",
+        "DROP TABLE dropped",
+        "CREATE TABLE dropped AS SELECT generate_series(1, 700) AS n",
+        "BEGIN; CREATE TABLE brief AS SELECT 1; TRUNCATE brief; INSERT INTO brief VALUES (2); COMMIT",
+    )
+    rig.verified()
+
+
+def test_databases_made_dropped_and_moved(rig: Rig) -> None:
+    manage(rig, "CREATE TABLESPACE place LOCATION ''")
+    manage(rig, "CREATE DATABASE gone", "CREATE DATABASE moving")
+    rig.capture()
+    manage(
+        rig,
+        "DROP DATABASE gone",
+        "CREATE DATABASE copied TEMPLATE dev STRATEGY file_copy",
+        "CREATE DATABASE logged TEMPLATE dev STRATEGY wal_log",
+        "ALTER DATABASE moving SET TABLESPACE place",
+    )
+    rig.verified()
+    manage(rig, "CREATE TABLE here AS SELECT generate_series(1, 3000) AS n", database="moving")
+    rig.verified()
+    manage(rig, "ALTER DATABASE moving SET TABLESPACE pg_default", "DROP DATABASE copied")
+    rig.verified()
+
+
+def test_tables_that_become_unlogged_and_logged(rig: Rig) -> None:
+    run(
+        rig,
+        "CREATE TABLE wavering AS SELECT generate_series(1, 5000) AS n",
+        "CREATE UNLOGGED TABLE careless AS SELECT generate_series(1, 5000) AS n",
+    )
+    rig.capture()
+    run(rig, "ALTER TABLE wavering SET UNLOGGED", "ALTER TABLE careless SET LOGGED")
+    rig.verified()
+    run(rig, "INSERT INTO wavering SELECT generate_series(1, 5000)", "UPDATE careless SET n = n + 1")
+    run(rig, "ALTER TABLE wavering SET LOGGED", "TRUNCATE careless")
+    rig.verified()
+
+
+def test_large_objects_long_values_sequences_and_prepared_transactions(rig: Rig) -> None:
+    run(
+        rig,
+        "CREATE TABLE stuff (n int, t text)",
+        "ALTER TABLE stuff ALTER t SET STORAGE EXTERNAL",
+        "INSERT INTO stuff SELECT n, repeat(md5(n::text), 400) FROM generate_series(1, 200) AS n",
+        "SELECT lo_from_bytea(4711, decode(repeat('ab', 300000), 'hex'))",
+        "CREATE SEQUENCE tickets",
+    )
+    rig.capture()
+    run(
+        rig,
+        "UPDATE stuff SET t = repeat(md5(t), 300) WHERE n % 7 = 0",
+        "SELECT lo_put(4711, 100000, decode(repeat('cd', 5000), 'hex'))",
+        "SELECT nextval('tickets') FROM generate_series(1, 100)",
+        "BEGIN; INSERT INTO stuff VALUES (-1, 'prepared'); PREPARE TRANSACTION 'one'",
+    )
+    rig.verified()
+    run(rig, "COMMIT PREPARED 'one'")
+    rig.verified()
+
+
+def test_a_server_that_was_killed_and_recovered_meanwhile(rig: Rig) -> None:
+    run(rig, "CREATE TABLE survivor AS SELECT generate_series(1, 20000) AS n")
+    rig.capture()
+    run(rig, "UPDATE survivor SET n = -n WHERE n % 100 = 0")
+    with login(rig.cluster) as admin, admin.transaction():
+        admin.execute("INSERT INTO survivor SELECT generate_series(1, 20000)")
+        rig.cluster.stop(StopMode.KILL)
+        admin.close()
+    rig.cluster.start(QUIET)
+    run(rig, "DELETE FROM survivor WHERE n < -19000")
+    rig.verified()
+
+
+def test_the_first_snapshot_of_a_restored_cluster_is_incremental_to_the_one_it_came_from(rig: Rig) -> None:
+    run(rig, "CREATE TABLE travelled AS SELECT n, repeat('t', 300) AS t FROM generate_series(1, 9000) AS n")
+    origin = rig.capture()
+    with restored(rig.repository, origin, timeline=7) as copy:
+        copy.write_settings(QUIET)
+        copy.reload()
+        child = replace(
+            rig,
+            cluster=copy,
+            lineage=LineageId(uuid.uuid4()),
+            ancestry=(
+                AncestryEntry(
+                    lineage_id=origin.facts.lineage_id,
+                    timeline=origin.facts.timeline,
+                    fork_lsn=origin.facts.stop_lsn,
+                ),
+            ),
+            last=origin,
+        )
+        run(child, "DELETE FROM travelled WHERE n > 4000", "VACUUM travelled")
+        first = child.verified()
+        assert first.facts.timeline == 7
+        assert first.statistics.new_plain_bytes < first.statistics.logical_bytes / 4
+        run(child, "INSERT INTO travelled SELECT n, 'u' FROM generate_series(1, 100) AS n")
+        second = child.verified()
+        # And it comes back once more, with what was written on each timeline.
+        with restored(rig.repository, second) as grandchild, login(grandchild) as admin:
+            assert admin.execute("SELECT count(*), sum(n) FROM travelled").fetchone() == (4100, 8007050)
+
+
+def test_what_the_origin_wrote_after_a_fork_makes_its_snapshot_no_parent(rig: Rig) -> None:
+    run(rig, "CREATE TABLE forked AS SELECT generate_series(1, 1000) AS n")
+    origin = rig.capture()
+    run(rig, "UPDATE forked SET n = -n")
+    later = rig.capture()
+    with restored(rig.repository, origin, timeline=9) as copy:
+        ancestry = (
+            AncestryEntry(
+                lineage_id=origin.facts.lineage_id,
+                timeline=origin.facts.timeline,
+                fork_lsn=origin.facts.stop_lsn,
+            ),
+        )
+        lineage = LineageId(uuid.uuid4())
+        child = replace(rig, cluster=copy, lineage=lineage, ancestry=ancestry, last=later)
+        document = child.capture()
+    assert document.facts.mode is CaptureMode.FULL
+    assert document.facts.full_reason is not None
+    assert "forked" in document.facts.full_reason
+
+
+def test_a_file_that_is_not_whole_pages_is_read_in_full(rig: Rig) -> None:
+    run(rig, "CREATE TABLE ragged AS SELECT generate_series(1, 20000) AS n")
+    rig.capture()
+    path = rig.cluster.data_directory / path_of(rig, "ragged")
+    with path.open("ab") as file:
+        file.write(bytes(100))
+    run(rig, "UPDATE ragged SET n = 0 WHERE n = 1")
+    document = rig.verified()
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // PAGE_SIZE * PAGE_SIZE)
+    assert document.statistics.pages >= path.stat().st_size // PAGE_SIZE

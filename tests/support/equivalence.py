@@ -1,0 +1,138 @@
+"""Comparing an incremental snapshot with an independent full copy of the same moment, page by page."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stillframe.backup.changes import Everything
+from stillframe.domain.identifiers import LineageId
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.connection import connect
+from stillframe.postgres.control import CONTROL_FILE
+from stillframe.postgres.files import parse_relation_name
+from stillframe.postgres.pages import PAGE_SIZE, page_lsns
+from stillframe.postgres.settings import ServerSettings
+from stillframe.postgres.wal_summaries import FOLDER
+from stillframe.repository import (
+    AncestryEntry,
+    CaptureMode,
+    FileEntry,
+    Repository,
+    SnapshotDocument,
+    SnapshotReader,
+)
+from support.backup import new_repository, take
+from support.postgres import SMALL, reachable_directory, running_namespace
+
+QUIET = replace(
+    SMALL,
+    max_prepared_transactions=5,
+    # Nothing may happen between the two copies that are compared.
+    extra={**SMALL.extra, "autovacuum": "off", "checkpoint_timeout": "1d"},
+)
+_FIRST_USER_OID = 16384
+
+
+@dataclass(kw_only=True)
+class Rig:
+    """A quiet cluster, the repository of its incremental snapshots, and another one for the full copies."""
+
+    cluster: Cluster
+    repository: Repository
+    measure: Repository
+    lineage: LineageId = field(default_factory=lambda: LineageId(uuid.uuid4()))
+    ancestry: tuple[AncestryEntry, ...] = ()
+    last: SnapshotDocument | None = None
+
+    def capture(self) -> SnapshotDocument:
+        """Take the next snapshot; its parent is the one before."""
+        parent = self.last.snapshot_id if self.last is not None else None
+        self.last = take(
+            self.repository, self.cluster, parent=parent, lineage_id=self.lineage, ancestry=self.ancestry
+        )
+        return self.last
+
+    def full_copy(self) -> SnapshotDocument:
+        """An independent copy of everything, in a repository that shares nothing with the other."""
+        changes = Everything(full_reason="to compare with")
+        return take(self.measure, self.cluster, lineage_id=self.lineage, changes=changes)
+
+    def verified(self) -> SnapshotDocument:
+        """Take the next snapshot, and assert that it is incremental and equal to a full copy."""
+        with connect(self.cluster) as session:
+            session.execute("CHECKPOINT")
+        document = self.capture()
+        assert document.facts.full_reason is None
+        assert document.facts.mode is CaptureMode.INCREMENTAL
+        assert_same(self.repository, document, self.measure, self.full_copy())
+        return document
+
+
+@contextmanager
+def equivalence_rig(settings: ServerSettings = QUIET) -> Iterator[Rig]:
+    """A rig on a new namespace."""
+    with running_namespace(settings) as cluster, repositories() as (repository, measure):
+        yield Rig(cluster=cluster, repository=repository, measure=measure)
+
+
+@contextmanager
+def repositories() -> Iterator[tuple[Repository, Repository]]:
+    """Two repositories that share nothing."""
+    with reachable_directory() as one, reachable_directory() as other:
+        yield new_repository(one), new_repository(other)
+
+
+def assert_same(
+    repository: Repository, document: SnapshotDocument, measure: Repository, full: SnapshotDocument
+) -> None:
+    """Every file the same, byte by byte; pages that WAL since the first one's start restores are let pass.
+
+    Those can only be of system catalogs, where looking sets hint bits: nobody writes between the two.
+    """
+    with (
+        repository.open_snapshot(document.snapshot_id) as one,
+        measure.open_snapshot(full.snapshot_id) as other,
+    ):
+        found, wanted = _files(one), _files(other)
+        assert found.keys() == wanted.keys()
+        assert [(folder.path, folder.mode) for folder in one.directories()] == [
+            (folder.path, folder.mode) for folder in other.directories()
+        ]
+        for path, entry in found.items():
+            assert (entry.size, entry.kind, entry.mode) == (
+                wanted[path].size,
+                wanted[path].kind,
+                wanted[path].mode,
+            ), path
+            _assert_same_bytes(one, entry, other, wanted[path], start=document.facts.start_lsn)
+
+
+def _files(reader: SnapshotReader) -> dict[str, FileEntry]:
+    """What is compared: all but WAL and pg_control, which say when a copy was made."""
+    return {
+        file.path: file
+        for file in reader.files()
+        if not file.path.startswith("pg_wal/") and file.path != CONTROL_FILE
+    }
+
+
+def _assert_same_bytes(
+    one: SnapshotReader, entry: FileEntry, other: SnapshotReader, wanted: FileEntry, *, start: int
+) -> None:
+    found, expected = one.read_file(entry, 0, entry.size), other.read_file(wanted, 0, wanted.size)
+    if found == expected:
+        return
+    relation = parse_relation_name(entry.path.rpartition("/")[2])
+    assert relation is not None, entry.path
+    assert relation.number < _FIRST_USER_OID, entry.path
+    lsns = page_lsns(expected)
+    for block, lsn in enumerate(lsns.tolist()):
+        place = slice(block * PAGE_SIZE, (block + 1) * PAGE_SIZE)
+        assert found[place] == expected[place] or lsn >= start, f"{entry.path} block {block}"
+
+
+def summary_files(cluster: Cluster) -> list[Path]:
+    """The server's WAL summaries, in the order of history."""
+    return sorted((cluster.data_directory / FOLDER).glob("*.summary"))
