@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from stillframe.clients import API, ClientMaker, ServiceAddress, read_address
+from stillframe.clients import API, EXTENSION, ClientMaker, ServiceAddress, read_address
 from stillframe.config import Settings, load_settings
 from stillframe.errors import InvalidRequest, PermissionMissing, ServerUnavailable
 
@@ -114,6 +114,10 @@ class Local:
                 address, access_key_id=aws_access_key_id, secret_access_key=aws_secret_access_key
             )
         return ClientMaker(address)(API, region=region)
+
+    def extension(self, region: str | None = None) -> Any:
+        """A boto3 client of Stillframe's own operations (ListOperations, CreateAccessKey…), for the root user."""
+        return ClientMaker(self.address)(EXTENSION, region=region)
 
     def connect(
         self,

@@ -13,7 +13,7 @@ from stillframe.postgres.connection import connect
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.files import parse_relation_name
 from stillframe.postgres.pages import PAGE_SIZE, page_lsns
-from stillframe.postgres.settings import ServerSettings
+from stillframe.postgres.settings import MEGABYTE, ServerSettings
 from stillframe.postgres.wal_summaries import FOLDER
 from stillframe.repository import (
     AncestryEntry,
@@ -33,6 +33,7 @@ QUIET = replace(
     extra={**SMALL.extra, "autovacuum": "off", "checkpoint_timeout": "1d"},
 )
 _FIRST_USER_OID = 16384
+_PART = 16 * MEGABYTE
 
 
 @dataclass(kw_only=True)
@@ -121,16 +122,21 @@ def _files(reader: SnapshotReader) -> dict[str, FileEntry]:
 def _assert_same_bytes(
     one: SnapshotReader, entry: FileEntry, other: SnapshotReader, wanted: FileEntry, *, start: int
 ) -> None:
-    found, expected = one.read_file(entry, 0, entry.size), other.read_file(wanted, 0, wanted.size)
-    if found == expected:
-        return
-    relation = parse_relation_name(entry.path.rpartition("/")[2])
-    assert relation is not None, entry.path
-    assert relation.number < _FIRST_USER_OID, entry.path
-    lsns = page_lsns(expected)
-    for block, lsn in enumerate(lsns.tolist()):
-        place = slice(block * PAGE_SIZE, (block + 1) * PAGE_SIZE)
-        assert found[place] == expected[place] or lsn >= start, f"{entry.path} block {block}"
+    for offset in range(0, entry.size, _PART):
+        found, expected = one.read_file(entry, offset, _PART), other.read_file(wanted, offset, _PART)
+        if found != expected:
+            _assert_same_pages(entry.path, found, expected, start=start, first=offset // PAGE_SIZE)
+
+
+def _assert_same_pages(path: str, found: bytes, expected: bytes, *, start: int, first: int) -> None:
+    relation = parse_relation_name(path.rpartition("/")[2])
+    assert relation is not None, path
+    assert len(found) == len(expected), path
+    for index, lsn in enumerate(page_lsns(expected).tolist()):
+        place = slice(index * PAGE_SIZE, (index + 1) * PAGE_SIZE)
+        if found[place] != expected[place]:
+            assert relation.number < _FIRST_USER_OID, f"{path} block {first + index}"
+            assert lsn >= start, f"{path} block {first + index}"
 
 
 def summary_files(cluster: Cluster) -> list[Path]:

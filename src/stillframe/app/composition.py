@@ -9,6 +9,7 @@ from stillframe.aws.handlers import UseCases
 from stillframe.catalog import Catalog
 from stillframe.config import Settings
 from stillframe.domain.clock import Clock
+from stillframe.domain.identifiers import parse_account_id
 from stillframe.domain.operation import OperationKind
 from stillframe.endpoint.client import EndpointClient
 from stillframe.endpoint.gateway import EndpointGateway
@@ -102,14 +103,20 @@ def build_use_cases(parts: Parts) -> UseCases:
         namespaces=Namespaces(base),
         workgroups=Workgroups(base),
         snapshots=snapshots,
-        restores=Restores(base),
-        tags=Tags(base),
+        restores=Restores(base, parts.repositories),
+        tags=Tags(base, parts.repositories),
         policies=ResourcePolicies(base),
         credentials=Credentials(base, parts.servers),
-        access_keys=AccessKeys(base.catalog, base.keys, base.clock),
+        access_keys=access_keys(base),
         secrets=ManagedSecrets(base),
         inspection=Inspection(base, parts.repositories),
     )
+
+
+def access_keys(base: Foundation) -> AccessKeys:
+    """The access keys; root of the configured account manages those of every account."""
+    operator = parse_account_id(base.settings.account_id)
+    return AccessKeys(base.catalog, base.keys, base.clock, operator=operator)
 
 
 def build_runner(parts: Parts) -> Runner:

@@ -1,17 +1,17 @@
 """The root key of the first start, and the look-up behind the signature check."""
 
-from stillframe.app.composition import Parts
+from stillframe.app.composition import Parts, access_keys
 from stillframe.aws.sigv4 import Credential
 from stillframe.domain.identifiers import AWS_OWNED_KMS_KEY, parse_account_id
 from stillframe.kms import Secret
-from stillframe.service.access_keys import AccessKeys, IssuedKey
+from stillframe.service.access_keys import IssuedKey
 
 
 class StoredCredentials:
     """Access keys from the catalog."""
 
     def __init__(self, parts: Parts) -> None:
-        self._keys = access_keys(parts)
+        self._keys = access_keys(parts.foundation)
 
     def find(self, access_key_id: str) -> Credential | None:
         """The key of that id."""
@@ -22,15 +22,10 @@ class StoredCredentials:
         return Credential(account=key.account, arn=key.caller_arn, secret=secret)
 
 
-def access_keys(parts: Parts) -> AccessKeys:
-    """The keys of this service."""
-    return AccessKeys(parts.catalog, parts.keys, parts.clock)
-
-
 def ensure_root_key(parts: Parts) -> IssuedKey:
     """The first root key, made at the first start from the settings, else generated."""
     parts.keys.ensure_key(AWS_OWNED_KMS_KEY)
-    keys, settings = access_keys(parts), parts.settings
+    keys, settings = access_keys(parts.foundation), parts.settings
     with parts.catalog.transaction() as transaction:
         roots = transaction.access_keys.list(is_root=True, order_by="created_at")
     if roots:

@@ -21,6 +21,7 @@ from stillframe.domain.access import AccessKey, DatabaseUser, ManagedSecret, Res
 from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.domain.operation import Operation
 from stillframe.domain.snapshot import Snapshot
+from stillframe.domain.table_restore import TableRestore
 from stillframe.domain.workgroup import Workgroup
 from stillframe.errors import InternalError
 
@@ -42,6 +43,7 @@ class Transaction:
         self.workgroups: Records[Workgroup] = Records(connection, layouts[Workgroup])
         self.snapshots: Records[Snapshot] = Records(connection, layouts[Snapshot])
         self.operations: Records[Operation] = Records(connection, layouts[Operation])
+        self.table_restores: Records[TableRestore] = Records(connection, layouts[TableRestore])
         self.access_keys: Records[AccessKey] = Records(connection, layouts[AccessKey])
         self.database_users: Records[DatabaseUser] = Records(connection, layouts[DatabaseUser])
         self.managed_secrets: Records[ManagedSecret] = Records(connection, layouts[ManagedSecret])

@@ -15,6 +15,7 @@ from stillframe.domain.access import AccessKey, DatabaseUser, ManagedSecret, Res
 from stillframe.domain.namespace import Incarnation, Namespace, NamespaceStatus
 from stillframe.domain.operation import ENDED, Operation, OperationKind, OperationStatus
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus
+from stillframe.domain.table_restore import TableRestore, TableRestoreStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 
 METADATA = sa.MetaData(
@@ -236,6 +237,35 @@ OPERATIONS = sa.Table(
     ),
 )
 
+TABLE_RESTORES = sa.Table(
+    "table_restores",
+    METADATA,
+    _required("id", IDENTIFIER, key=True),
+    _required("account", TEXT),
+    _required("region", TEXT),
+    # No foreign key: a request stays listed when its namespace or snapshot is gone.
+    _required("namespace_id", IDENTIFIER),
+    _required("namespace_name", TEXT),
+    _required("workgroup_name", TEXT),
+    _required("snapshot_id", IDENTIFIER),
+    _required("snapshot_name", TEXT),
+    _required("source_database", TEXT),
+    _required("source_schema", TEXT),
+    _required("source_table", TEXT),
+    _required("target_database", TEXT),
+    _required("target_schema", TEXT),
+    _required("new_table", TEXT),
+    _required("status", TEXT),
+    _required("created_at", MOMENT),
+    _required("done_bytes", INTEGER),
+    _optional("total_bytes", INTEGER),
+    _optional("message", TEXT),
+    _optional("target_transaction", INTEGER),
+    _one_of("status", TableRestoreStatus),
+    sa.CheckConstraint("done_bytes >= 0 AND total_bytes >= 0", name="progress"),
+    _listed_by("account", "region", "created_at", "id"),
+)
+
 ACCESS_KEYS = sa.Table(
     "access_keys",
     METADATA,
@@ -314,6 +344,7 @@ TABLE_OF: dict[type, sa.Table] = {
     Workgroup: WORKGROUPS,
     Snapshot: SNAPSHOTS,
     Operation: OPERATIONS,
+    TableRestore: TABLE_RESTORES,
     AccessKey: ACCESS_KEYS,
     DatabaseUser: DATABASE_USERS,
     ManagedSecret: MANAGED_SECRETS,

@@ -29,14 +29,15 @@ def show(name: str, /, *, common: Common = DEFAULTS) -> None:
 
 
 def describe(connection: Connection, name: str) -> dict[str, Any]:
-    """The namespace, its workgroup (or None) and its operations that have not ended."""
+    """The namespace, its workgroup (or None), its operations that have not ended, and the last one that failed."""
     namespace = connection.call("get_namespace", namespaceName=name)["namespace"]
     workgroups = connection.every("list_workgroups", "workgroups")
-    operations = connection.every_extension("list_operations", "operations", namespaceName=name)
+    operations = list(connection.every_extension("list_operations", "operations", namespaceName=name))
     return {
         "namespace": namespace,
         "workgroup": next((group for group in workgroups if group.get("namespaceName") == name), None),
         "operations": [operation for operation in operations if operation["status"] in {"queued", "running"}],
+        "lastFailure": next((item for item in reversed(operations) if item["status"] == "failed"), None),
     }
 
 
@@ -66,5 +67,13 @@ def _one(document: dict[str, Any]) -> RenderableType:
             else f"{workgroup['workgroupName']} ({workgroup['status']})",
             "Endpoint": None if workgroup is None else endpoint_text(workgroup),
             "Going on": ", ".join(busy) or None,
+            "Last failure": _failure(document["lastFailure"]),
         }
     )
+
+
+def _failure(operation: dict[str, Any] | None) -> str | None:
+    if operation is None:
+        return None
+    reason = " ".join(filter(None, [operation.get("failure"), operation.get("hint")]))
+    return f"{operation['kind']} at {human_time(operation.get('finishedAt'))}: {reason}"

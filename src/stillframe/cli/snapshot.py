@@ -25,7 +25,9 @@ def create(
     retention_days: Annotated[
         int | None, Parameter(help="1-3653, or -1 to keep it until it is deleted.")
     ] = None,
-    tag: Annotated[tuple[str, ...], Parameter(help="A tag `key=value`; may be given several times.")] = (),
+    tag: Annotated[
+        tuple[str, ...], Parameter(negative="", help="A tag `key=value`; may be given several times.")
+    ] = (),
     wait: Annotated[bool, Parameter(help="Show the capture until it ends, or return at once.")] = True,
     common: Common = DEFAULTS,
 ) -> int:

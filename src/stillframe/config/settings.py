@@ -147,12 +147,20 @@ def load_settings(*, config: Path | None = None, overrides: Mapping[str, Any] | 
     from_file = _read_file(path) if path is not None else {}
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     from_environment = {name for name in Settings.model_fields if f"STILLFRAME_{name.upper()}" in os.environ}
-    values = {name: value for name, value in from_file.items() if name not in from_environment} | given
+    values = {name: _without_environment(name, value) for name, value in from_file.items()}
+    values = {name: value for name, value in values.items() if name not in from_environment} | given
     try:
         settings = Settings(**values)
     except ValidationError as error:
         raise ConfigurationInvalid(_explain(error)) from None
     return settings.model_copy(update={"data": settings.data.expanduser().absolute()})
+
+
+def _without_environment(name: str, value: Any) -> Any:
+    """A table of the file without the entries that the environment sets one by one."""
+    if not isinstance(value, dict):
+        return value
+    return {key: item for key, item in value.items() if f"STILLFRAME_{name}__{key}".upper() not in os.environ}
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class OperationKind(StrEnum):
     DELETE_NAMESPACE = "delete_namespace"
     CREATE_SNAPSHOT = "create_snapshot"
     RESTORE_FROM_SNAPSHOT = "restore_from_snapshot"
+    RESTORE_TABLE_FROM_SNAPSHOT = "restore_table_from_snapshot"
     START_SERVER = "start_server"
 
 

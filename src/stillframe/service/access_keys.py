@@ -24,34 +24,44 @@ class IssuedKey:
 
 
 class AccessKeys:
-    """The keys of all accounts on this service. Only a root key may make or remove keys."""
+    """The keys of all accounts on this service.
 
-    def __init__(self, catalog: Catalog, keys: KeyManagement, clock: Clock) -> None:
+    Only root keys manage keys: the operator's account those of every account, any other its own.
+    """
+
+    def __init__(self, catalog: Catalog, keys: KeyManagement, clock: Clock, *, operator: AccountId) -> None:
+        self._operator = operator
         self._catalog = catalog
         self._box = SecretBox(keys, AWS_OWNED_KMS_KEY)
         self._clock = clock
 
     def create(self, caller: Caller, *, user_name: str | None, account: str | None) -> IssuedKey:
-        """A new key, of the caller's account unless another is named. Raises AccessDenied, InvalidRequest."""
+        """A new key, of the caller's account unless the operator names another. Raises AccessDenied, InvalidRequest."""
         self._require_root(caller)
         owner = parse_account_id(account) if account else caller.account
+        if owner != caller.account and not self._is_operator(caller):
+            raise AccessDenied(
+                f"User: {caller.arn} is not authorized to manage access keys of other accounts."
+            )
         name = _check_user_name(user_name) if user_name else "root"
         return self.issue(account=owner, user_name=name, is_root=user_name is None)
 
     def list(self, caller: Caller) -> Sequence[AccessKey]:
-        """All keys, oldest first. Raises AccessDenied."""
+        """The keys of the caller's account (of all accounts for the operator), oldest first. Raises AccessDenied."""
         self._require_root(caller)
         with self._catalog.transaction() as transaction:
-            return transaction.access_keys.list(order_by="created_at")
+            found = transaction.access_keys.list(order_by="created_at")
+        return [key for key in found if self._manages(caller, key)]
 
     def delete(self, caller: Caller, access_key_id: str) -> None:
         """Remove a key; requests signed with it are refused from now on. Raises AccessDenied, NotFound, Conflict."""
         self._require_root(caller)
         with self._catalog.transaction() as transaction:
             key = transaction.access_keys.find(lock=True, access_key_id=access_key_id)
-            if key is None:
+            if key is None or not self._manages(caller, key):
                 raise NotFound(f"Access key {access_key_id} not found.", resource_name=access_key_id)
-            if key.is_root and transaction.access_keys.count(is_root=True) == 1:
+            roots = transaction.access_keys.count(is_root=True, account=self._operator)
+            if key.is_root and key.account == self._operator and roots == 1:
                 raise Conflict("The last root key can't be removed: nobody could manage keys any more.")
             transaction.access_keys.delete(access_key_id=access_key_id)
 
@@ -86,6 +96,12 @@ class AccessKeys:
         with self._catalog.transaction() as transaction:
             transaction.access_keys.insert(key)
         return IssuedKey(key=key, secret=text)
+
+    def _is_operator(self, caller: Caller) -> bool:
+        return caller.account == self._operator
+
+    def _manages(self, caller: Caller, key: AccessKey) -> bool:
+        return self._is_operator(caller) or key.account == caller.account
 
     def _require_root(self, caller: Caller) -> None:
         if not caller.arn.endswith(":root"):

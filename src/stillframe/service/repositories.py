@@ -7,7 +7,7 @@ import msgspec
 
 from stillframe.config import Settings
 from stillframe.domain.clock import Clock
-from stillframe.domain.identifiers import Region, parse_region
+from stillframe.domain.identifiers import Region, SnapshotId, parse_region
 from stillframe.domain.snapshot import Snapshot
 from stillframe.errors import ObjectMissing
 from stillframe.kms import KeyManagement
@@ -47,15 +47,14 @@ class Repositories:
         except ObjectMissing:
             return
 
-    def remember_retention(self, snapshot: Snapshot) -> None:
-        """Write a changed retention beside the document, so that a catalog rebuilt from it has it.
+    def remember(self, region: Region, snapshot_id: SnapshotId, **changes: object) -> None:
+        """Write changed attributes beside the document, so that a catalog rebuilt from it has them.
 
-        A snapshot without a document (it failed) has nothing to remember.
+        A snapshot without a document (it failed, or is being taken) has nothing to remember.
         """
-        repository = self.of(snapshot.region)
+        repository = self.of(region)
         try:
-            attributes = repository.document(snapshot.id).attributes
+            attributes = repository.document(snapshot_id).attributes
         except ObjectMissing:
             return
-        changed = msgspec.structs.replace(attributes, retention_days=snapshot.retention_days)
-        repository.replace_attributes(snapshot.id, changed)
+        repository.replace_attributes(snapshot_id, msgspec.structs.replace(attributes, **changes))

@@ -38,6 +38,8 @@ from stillframe.service.tags import attach, check_tags
 SHOWN = tuple(status for status in SnapshotStatus if status is not SnapshotStatus.DELETED)
 """A snapshot that is DELETED exists only until its document is gone; nobody sees it."""
 
+_RESTORES = (OperationKind.RESTORE_FROM_SNAPSHOT, OperationKind.RESTORE_TABLE_FROM_SNAPSHOT)
+
 NO_WORKGROUP = "You can't create a snapshot because there isn't a workgroup created for the namespace"
 
 
@@ -153,7 +155,7 @@ class Snapshots:
                     f"Serverless snapshot {name} is being created. There is an operation in progress on it."
                 )
             transaction.snapshots.put(changed)
-        self._repositories.remember_retention(changed)
+        self._repositories.remember(changed.region, changed.id, retention_days=changed.retention_days)
         return changed
 
     def delete(self, caller: Caller, name: str) -> Snapshot:
@@ -276,8 +278,8 @@ def running_capture(transaction: Transaction, snapshot: Snapshot) -> Operation |
 
 
 def is_being_restored(transaction: Transaction, snapshot: Snapshot) -> bool:
-    """Whether a restore that has not ended reads this snapshot."""
-    restores = transaction.operations.list(kind=OperationKind.RESTORE_FROM_SNAPSHOT, status=UNFINISHED)
+    """Whether a restore that has not ended, of everything or of one table, reads this snapshot."""
+    restores = transaction.operations.list(kind=_RESTORES, status=UNFINISHED)
     return any(operation.arguments.get("snapshot_id") == str(snapshot.id) for operation in restores)
 
 

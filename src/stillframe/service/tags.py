@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from stillframe.catalog import Transaction
 from stillframe.domain.access import Caller, Tag
+from stillframe.domain.identifiers import Arn, ResourceKind, SnapshotId
 from stillframe.errors import InvalidRequest, TooManyTags
 from stillframe.service.foundation import Foundation
+from stillframe.service.repositories import Repositories
 from stillframe.service.resources import require_resource
 
 _TAG_TEXT = re.compile(r"[\w\s.:/=+\-@]*")
@@ -43,8 +45,9 @@ def attach(transaction: Transaction, arn: str, tags: Iterable[tuple[str, str]], 
 class Tags:
     """TagResource, UntagResource, ListTagsForResource."""
 
-    def __init__(self, foundation: Foundation) -> None:
+    def __init__(self, foundation: Foundation, repositories: Repositories) -> None:
         self._base = foundation
+        self._repositories = repositories
 
     def tag(self, caller: Caller, arn: str, tags: Sequence[tuple[str, str]]) -> None:
         """Add or change tags. Raises NotFound, TooManyTags, InvalidRequest."""
@@ -52,6 +55,7 @@ class Tags:
         with self._base.catalog.transaction() as transaction:
             require_resource(transaction, caller.scope, arn)
             attach(transaction, arn, tags, limit=self._base.settings.quotas.tags)
+        self._remember(arn)
 
     def untag(self, caller: Caller, arn: str, keys: Sequence[str]) -> None:
         """Remove tags; a key that is not there is no error. Raises NotFound."""
@@ -59,9 +63,19 @@ class Tags:
             require_resource(transaction, caller.scope, arn)
             for key in keys:
                 transaction.tags.delete(resource_arn=arn, key=key)
+        self._remember(arn)
 
     def list(self, caller: Caller, arn: str) -> list[Tag]:
         """The tags of a resource by key. Raises NotFound."""
         with self._base.catalog.transaction() as transaction:
             require_resource(transaction, caller.scope, arn)
             return sorted(transaction.tags.list(resource_arn=arn), key=lambda tag: tag.key)
+
+    def _remember(self, text: str) -> None:
+        """A snapshot's tags are in the repository too, so that a catalog rebuilt from it has them."""
+        arn = Arn.parse(text)
+        if arn.kind is not ResourceKind.SNAPSHOT:
+            return
+        with self._base.catalog.transaction() as transaction:
+            tags = {tag.key: tag.value for tag in transaction.tags.list(resource_arn=text)}
+        self._repositories.remember(arn.region, SnapshotId(arn.id), tags=tags)

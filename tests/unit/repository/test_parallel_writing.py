@@ -4,12 +4,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.repository_nodes import Nodes
 
 from stillframe.repository.crypto import ContentBytes
 from stillframe.repository.files import FileContent, PageCount
 from stillframe.repository.format import BLOCK, FRAME_BLOCKS, ContentKind
 from stillframe.repository.relations import LeafLayout, RelationWriter
+from support.repository_nodes import Nodes
 
 pytestmark = pytest.mark.unit
 

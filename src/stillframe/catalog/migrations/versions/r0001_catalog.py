@@ -164,8 +164,8 @@ CREATE TABLE operations (
     CONSTRAINT operations_pkey PRIMARY KEY (id),
     CONSTRAINT operations_kind_check
         CHECK (kind IN ('create_snapshot', 'create_workgroup', 'delete_namespace',
-            'delete_workgroup', 'restore_from_snapshot', 'start_server', 'update_namespace',
-            'update_workgroup')),
+            'delete_workgroup', 'restore_from_snapshot', 'restore_table_from_snapshot',
+            'start_server', 'update_namespace', 'update_workgroup')),
     CONSTRAINT operations_status_check
         CHECK (status IN ('cancelled', 'failed', 'queued', 'running', 'succeeded')),
     CONSTRAINT operations_finished_at_check
@@ -178,6 +178,35 @@ CREATE INDEX operations_namespace_id_created_at_id_idx ON operations (namespace_
 CREATE INDEX operations_subject_id_created_at_idx ON operations (subject_id, created_at);
 CREATE INDEX operations_unfinished_idx
     ON operations (namespace_id) WHERE status NOT IN ('cancelled', 'failed', 'succeeded');
+
+CREATE TABLE table_restores (
+    id uuid NOT NULL,
+    account text NOT NULL,
+    region text NOT NULL,
+    namespace_id uuid NOT NULL,
+    namespace_name text NOT NULL,
+    workgroup_name text NOT NULL,
+    snapshot_id uuid NOT NULL,
+    snapshot_name text NOT NULL,
+    source_database text NOT NULL,
+    source_schema text NOT NULL,
+    source_table text NOT NULL,
+    target_database text NOT NULL,
+    target_schema text NOT NULL,
+    new_table text NOT NULL,
+    status text NOT NULL,
+    created_at timestamptz NOT NULL,
+    done_bytes bigint NOT NULL,
+    total_bytes bigint,
+    message text,
+    target_transaction bigint,
+    CONSTRAINT table_restores_pkey PRIMARY KEY (id),
+    CONSTRAINT table_restores_status_check
+        CHECK (status IN ('CANCELED', 'FAILED', 'IN_PROGRESS', 'PENDING', 'SUCCEEDED')),
+    CONSTRAINT table_restores_progress_check CHECK (done_bytes >= 0 AND total_bytes >= 0)
+);
+CREATE INDEX table_restores_account_region_created_at_id_idx
+    ON table_restores (account, region, created_at, id);
 
 CREATE TABLE access_keys (
     access_key_id text NOT NULL,
