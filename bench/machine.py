@@ -31,7 +31,7 @@ def describe_machine(directory: Path) -> dict[str, str]:
 def describe_versions(postgres: str) -> dict[str, str]:
     """Versions of everything that takes part."""
     found = {
-        "stillframe": stillframe.__version__,
+        "stillframe": f"{stillframe.__version__} {_commit()}".strip(),
         "Python": platform.python_version(),
         "PostgreSQL": postgres,
         "restic": restic_version() or "not installed, left out",
@@ -57,6 +57,15 @@ def file_system(directory: Path) -> str:
         if directory.is_relative_to(mount) and len(mount) >= len(best[0]):
             best = (mount, kind)
     return best[1]
+
+
+def _commit() -> str:
+    """Which state of the checkout this is, when git can tell."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _processor() -> str:

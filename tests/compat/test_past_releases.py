@@ -1,16 +1,12 @@
 """Repositories that past releases wrote are read by this one, byte for byte."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from releases import DATA, EXPECTED, FIRST, SECOND
-
 from stillframe.repository import Level, Repository
+from support.releases import DATA, EXPECTED, FIRST, SECOND
 from support.repository import KEY, facts, read_files, repository_in
 
 pytestmark = pytest.mark.compat

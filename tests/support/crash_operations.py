@@ -14,7 +14,7 @@ import psycopg
 
 from stillframe.clients import EXTENSION
 from support.crash_fingerprint import Login, differences, fingerprint, mark, populate
-from support.crash_rig import PATIENCE, Rig, eventually
+from support.crash_rig import PATIENCE, Result, Rig, eventually
 
 BASE, OTHER, ORIGIN = "base", "other", "origin"
 
@@ -406,10 +406,10 @@ def _logs_in(login: Login) -> bool:
     return True
 
 
-def _patiently(look: Callable[[], Any], rig: Rig) -> Any:
+def _patiently(look: Callable[[], Result], rig: Rig) -> Result:
     """A server that is being restarted refuses for a moment."""
 
-    def refused_is_not_now() -> Any:
+    def refused_is_not_now() -> Result:
         try:
             return look()
         except psycopg.Error as error:

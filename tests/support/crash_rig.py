@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -27,6 +27,8 @@ from stillframe.config import Settings, load_settings
 from stillframe.errors import StillframeError
 from support.crash_fingerprint import Login
 from support.crash_processes import Process, kill, processes
+
+Result = TypeVar("Result")
 
 PATIENCE = 30.0
 """Seconds within which everything has to be in order again after a crash."""
@@ -181,9 +183,10 @@ class Rig:
 
     def operations(self) -> list[dict[str, Any]]:
         """All operations, newest last."""
-        pages, token = [], None
+        pages: list[dict[str, Any]] = []
+        token: str | None = None
         while True:
-            more = {"nextToken": token} if token else {}
+            more: dict[str, str] = {"nextToken": token} if token else {}
             answer = self.client(EXTENSION).list_operations(**more)
             pages += answer["operations"]
             token = answer.get("nextToken")
@@ -245,7 +248,7 @@ class Rig:
         assert not left, left
 
 
-def eventually(look: Callable[[], Any], *, seconds: float, told: str, rig: Rig) -> Any:
+def eventually(look: Callable[[], Result], *, seconds: float, told: str, rig: Rig) -> Result:
     """Repeat `look` until it neither fails nor is refused; what it returns."""
     deadline = time.monotonic() + seconds
     while True:

@@ -31,9 +31,11 @@ from stillframe.service.jobs.provisioning import (
     UpdateWorkgroup,
 )
 from stillframe.service.jobs.restoring import RestoreFromSnapshot, RestoreTools
+from stillframe.service.jobs.restoring_table import RestoreTableFromSnapshot
 from stillframe.service.jobs.runner import Handler, Runner
 from stillframe.service.namespaces import Namespaces
 from stillframe.service.policies import ResourcePolicies
+from stillframe.service.private_copies import PrivateCopies
 from stillframe.service.repositories import Repositories
 from stillframe.service.restores import Restores
 from stillframe.service.retention import Retention
@@ -41,6 +43,7 @@ from stillframe.service.secrets import ManagedSecrets
 from stillframe.service.servers import Servers
 from stillframe.service.snapshots import Snapshots
 from stillframe.service.supervision import Supervisor
+from stillframe.service.table_restores import TableRestores
 from stillframe.service.tags import Tags
 from stillframe.service.workgroups import Workgroups
 
@@ -104,6 +107,7 @@ def build_use_cases(parts: Parts) -> UseCases:
         workgroups=Workgroups(base),
         snapshots=snapshots,
         restores=Restores(base, parts.repositories),
+        table_restores=TableRestores(base),
         tags=Tags(base, parts.repositories),
         policies=ResourcePolicies(base),
         credentials=Credentials(base, parts.servers),
@@ -124,6 +128,7 @@ def build_runner(parts: Parts) -> Runner:
     base, servers = parts.foundation, parts.servers
     capturer = Capturer(base, servers, parts.repositories)
     tools = RestoreTools(servers=servers, endpoints=parts.endpoints, repositories=parts.repositories)
+    copies = PrivateCopies(base, servers, parts.repositories)
     handlers: dict[OperationKind, Handler] = {
         OperationKind.CREATE_WORKGROUP: CreateWorkgroup(base, servers),
         OperationKind.UPDATE_WORKGROUP: UpdateWorkgroup(base, servers),
@@ -133,6 +138,7 @@ def build_runner(parts: Parts) -> Runner:
         OperationKind.START_SERVER: StartServer(base, servers),
         OperationKind.CREATE_SNAPSHOT: CreateSnapshot(base, capturer),
         OperationKind.RESTORE_FROM_SNAPSHOT: RestoreFromSnapshot(base, tools),
+        OperationKind.RESTORE_TABLE_FROM_SNAPSHOT: RestoreTableFromSnapshot(base, servers, copies),
     }
     return Runner(base, handlers)
 

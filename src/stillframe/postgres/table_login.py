@@ -29,7 +29,7 @@ _CONNECT_SECONDS = 10
 _SETTINGS = {
     "search_path": "pg_catalog",
     "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read committed",
+    "default_transaction_isolation": "read\\ committed",
     "default_tablespace": "",
     "default_toast_compression": "pglz",
     "row_security": "off",
@@ -71,7 +71,7 @@ def create_reader(session: Session, name: str) -> TableLogin:
     """
     login = TableLogin(name=name, password=random_password())
     _create(session, login, options=sql.SQL("BYPASSRLS"))
-    session.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(name)))
+    session.execute(sql.SQL("GRANT pg_read_all_data TO {} WITH INHERIT TRUE").format(sql.Identifier(name)))
     return login
 
 
@@ -89,9 +89,7 @@ def create_writer(session: Session, name: str, *, owner: str, database: str) -> 
                 sql.Identifier(owner), role
             )
         )
-        session.execute(
-            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), role)
-        )
+        session.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), role))
     return login
 
 
@@ -227,7 +225,7 @@ def _refusal(error: psycopg.Error) -> StillframeError:
     ours = translated(error)
     state = error.sqlstate or "XX"
     if isinstance(error, (pg.DuplicateTable, pg.DuplicateObject)):
-        return Conflict(f"The target took no table of this name: {ours.message}.")
+        return Conflict(f"The table cannot be made in the target: {ours.message}.")
     if isinstance(ours, (ServerUnavailable, NotFound)) and not state.startswith(_NOT_THE_CALLER_S):
         return InvalidRequest(
             f"The table cannot be made in the target: {ours.message}.",

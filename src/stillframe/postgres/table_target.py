@@ -87,11 +87,28 @@ _MAY_OWN = """
 """
 
 
-def has_committed(cluster: Cluster, transaction: int) -> bool:
-    """Whether that transaction (a full, 64-bit number) of this cluster was committed (pg_xact_status())."""
+def has_arrived(cluster: Cluster, name: TableName, *, transaction: int) -> bool:
+    """Whether that transaction (a full, 64-bit number) of this cluster was committed, and the table is there.
+
+    Both, because a server that crashes may give a number again that it had only just begun (pg_xact_status()).
+    """
     with connect(cluster) as session:
-        ((status,),) = session.rows("SELECT pg_xact_status(%s::text::xid8)", (str(transaction),))
-    return bool(status == "committed")
+        ((status,),) = session.rows(_STATUS, (str(transaction),))
+    if status != "committed":
+        return False
+    with connect_for_users(cluster, name.database) as session:
+        return bool(session.rows(_TABLE, (name.schema, name.table)))
+
+
+_STATUS = """
+    SELECT CASE WHEN number < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(number) END
+    FROM (SELECT %s::text::xid8 AS number) AS given
+"""
+
+_TABLE = """
+    SELECT 1 FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE nspname = %s AND relname = %s AND relkind = 'r'
+"""
 
 
 def current_transaction(session: Session) -> int:

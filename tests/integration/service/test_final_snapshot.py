@@ -15,7 +15,7 @@ SLOW = {"STILLFRAME_COMPRESSION_LEVEL": "19", "STILLFRAME_COPY_THREADS": "1"}
 
 
 def test_a_deletion_whose_final_snapshot_has_failed_keeps_the_namespace_after_a_crash() -> None:
-    with Rig(**SLOW) as rig:
+    with Rig(None, **SLOW) as rig:
         world = World(rig=rig.start())
         world.add_namespace(BASE, filled=True)
         world.drop_workgroup(BASE)

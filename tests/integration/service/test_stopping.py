@@ -16,7 +16,7 @@ SLOW = {"STILLFRAME_COMPRESSION_LEVEL": "19", "STILLFRAME_COPY_THREADS": "1"}
 
 
 def test_a_snapshot_that_is_being_taken_fails_with_the_reason_and_the_next_start_is_clean() -> None:
-    with Rig(**SLOW) as rig:
+    with Rig(None, **SLOW) as rig:
         world = World(rig=rig.start())
         world.add_namespace(BASE, filled=True)
         rig.client().create_snapshot(namespaceName=BASE, snapshotName="cut")

@@ -9,6 +9,7 @@ from stillframe.aws.handlers.access import AccessHandlers
 from stillframe.aws.handlers.namespaces import NamespaceHandlers
 from stillframe.aws.handlers.operations import OperationHandlers
 from stillframe.aws.handlers.snapshots import SnapshotHandlers
+from stillframe.aws.handlers.table_restores import TableRestoreHandlers
 from stillframe.aws.handlers.tags import TagHandlers
 from stillframe.aws.handlers.workgroups import WorkgroupHandlers
 from stillframe.service.access_keys import AccessKeys
@@ -19,6 +20,7 @@ from stillframe.service.policies import ResourcePolicies
 from stillframe.service.restores import Restores
 from stillframe.service.secrets import ManagedSecrets
 from stillframe.service.snapshots import Snapshots
+from stillframe.service.table_restores import TableRestores
 from stillframe.service.tags import Tags
 from stillframe.service.workgroups import Workgroups
 
@@ -31,6 +33,7 @@ class UseCases:
     workgroups: Workgroups
     snapshots: Snapshots
     restores: Restores
+    table_restores: TableRestores
     tags: Tags
     policies: ResourcePolicies
     credentials: Credentials
@@ -46,6 +49,7 @@ def build_handlers(use_cases: UseCases, now: Callable[[], datetime]) -> Handlers
         NamespaceHandlers(use_cases.namespaces).table(),
         WorkgroupHandlers(use_cases.workgroups).table(),
         snapshots.table(),
+        TableRestoreHandlers(use_cases.table_restores).table(),
         TagHandlers(use_cases.tags, use_cases.policies).table(),
         AccessHandlers(use_cases.credentials, use_cases.access_keys, use_cases.secrets).table(),
         OperationHandlers(use_cases.inspection, snapshots).table(),

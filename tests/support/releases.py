@@ -1,7 +1,7 @@
 """What the stored repositories of past releases hold, and how this release's was made.
 
-A format that has shipped stays readable for ever. `python tests/compat/releases.py` stores the repository of the
-present release below `data/`; what is there already is never made anew. The key in it protects nothing.
+A format that has shipped stays readable for ever. `python tests/support/releases.py` stores the repository of the
+present release below `tests/compat/data/`; what is there already is never made anew. The key in it protects nothing.
 """
 
 import random
@@ -16,7 +16,7 @@ from stillframe.domain.identifiers import SnapshotId
 from stillframe.repository import Repository
 from support.repository import BLOCK, KEY, facts, page, pages, repository_in
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "compat" / "data"
 FIRST, SECOND = SnapshotId(uuid.UUID(int=0xA)), SnapshotId(uuid.UUID(int=0xB))
 
 _HEAP = pages(*range(12))
