@@ -23,6 +23,7 @@ from bench.workspace import workspace
 
 _PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 _REMARKS = Path(__file__).with_name("remarks.md")
+_LEAST_SCALE = 0.01
 _SECTIONS = ("copies", "second", "memory", "api", "relay", "startup")
 
 app = App(name="bench", help=__doc__, result_action="return_value")
@@ -102,8 +103,8 @@ class _Data:
 
     @cached_property
     def small(self) -> Source:
-        """A tenth of it."""
-        return self._load("small", self._scale / 10)
+        """A tenth of it, but no less than the generator can keep its keys unique at."""
+        return self._load("small", max(self._scale / 10, _LEAST_SCALE))
 
     def _load(self, name: str, scale: float) -> Source:
         self._console.print(f"[dim]loading TPC-H, scale factor {scale:g}[/]")

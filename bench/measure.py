@@ -46,11 +46,15 @@ def _status_bytes(pid: int, name: str) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def find_child(parent: int, module: str) -> int | None:
-    """The pid of the child of a process that runs this Python module."""
+def find_child(parent: int, name: str) -> int | None:
+    """The pid of the child of a process whose command line names this."""
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
-            if int(entry.name) > 0 and _parent_of(entry) == parent and module in _command_of(entry):
+            if (
+                int(entry.name) > 0
+                and _parent_of(entry) == parent
+                and name in (entry / "cmdline").read_text()
+            ):
                 return int(entry.name)
     return None
 
@@ -58,10 +62,6 @@ def find_child(parent: int, module: str) -> int | None:
 def _parent_of(process: Path) -> int:
     # The second field is the name in parentheses, which may hold anything.
     return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _command_of(process: Path) -> list[str]:
-    return (process / "cmdline").read_text().split("\0")
 
 
 def tree_bytes(root: Path) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
+import structlog
+
 from stillframe.backup.changes import ChangeSet, SinceParent
 from stillframe.backup.facts import Outcome, gather_facts
 from stillframe.backup.listing import list_changes
@@ -34,6 +36,7 @@ from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument, SnapshotWriter
 
 _DEFAULT_THREADS = 2
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def capture(
     progress.begin("checkpoint")
     with backup_session(source, label=request.label, cancel=cancel, deadline=request.deadline) as backup:
         progress.begin("comparing")
-        context = _context(source, writer, request, backup.start, progress=progress, cancel=cancel)
+        context = _context(source, writer, request, backup, progress=progress, cancel=cancel)
         progress.begin("listing")
         listing = _listing(context)
         _announce(context, listing)
@@ -86,19 +89,15 @@ def capture(
         progress.begin("wal")
         wal_bytes = copy_wal(context, control, start=backup.start, stop=stop)
         history = copy_history(context, timeline=backup.start.timeline)
-    facts = gather_facts(
-        source,
-        request,
-        context,
-        Outcome(
+        outcome = Outcome(
             started_at=started_at,
             control=control,
             start=backup.start,
             stop=stop,
             wal_bytes=wal_bytes,
             history=history,
-        ),
-    )
+        )
+        facts = gather_facts(source, request, context, outcome, session=backup.session)
     progress.begin("committing")
     cancel.raise_if_cancelled()
     return writer.commit(facts)
@@ -108,7 +107,7 @@ def _context(
     source: Cluster,
     writer: SnapshotWriter,
     request: CaptureRequest,
-    start: BackupStart,
+    backup: BackupSession,
     *,
     progress: Progress,
     cancel: CancelToken,
@@ -120,8 +119,9 @@ def _context(
         )
     described = Source(
         cluster=source,
+        session=backup.session,
         control=control,
-        start=start,
+        start=backup.start,
         lineage_id=request.lineage_id,
         origins=request.ancestry,
     )
@@ -129,7 +129,7 @@ def _context(
         root=source.data_directory,
         writer=writer,
         changes=request.changes or changes_since_parent(described, writer, cancel=cancel),
-        start_lsn=start.lsn,
+        start_lsn=backup.start.lsn,
         segment_blocks=control.relation_segment_blocks,
         verify_pages=control.data_checksum_version != 0,
         progress=progress,
@@ -156,6 +156,15 @@ def _announce(context: CopyContext, listing: Listing) -> None:
     )
     others = sum(file.size for file in listing.files if file.relation is None)
     context.progress.expect(pages * PAGE_SIZE + others)
+    _warn_of_odd_lengths(context, listing)
+
+
+def _warn_of_odd_lengths(context: CopyContext, listing: Listing) -> None:
+    """A page that is just being added, or a file that something else than PostgreSQL wrote to (rule 17)."""
+    largest = context.segment_blocks * PAGE_SIZE
+    for file in listing.files:
+        if file.relation is not None and (file.size % PAGE_SIZE or file.size > largest):
+            _log.warning("relation_file_has_odd_length", path=file.path, bytes=file.size)
 
 
 def _copy_files(context: CopyContext, listing: Listing, backup: BackupSession, *, threads: int) -> None:

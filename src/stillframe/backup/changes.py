@@ -1,6 +1,6 @@
 """Which pages a capture has to read: its input, so that how they were found out is nobody else's business."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -88,10 +88,9 @@ class SinceParent:
         """Whether the database in this directory was made or dropped meanwhile (rule 14)."""
         return (0, Fork.MAIN) in self._forks_of(directory)
 
-    def touched_forks(self, directory: str) -> Iterator[RelationFile]:
-        """The forks in this directory that anything happened to, by their first segment."""
-        for number, fork in self._forks_of(directory):
-            yield RelationFile(number=number, fork=fork, segment=0)
+    def touched_relations(self, directory: str) -> set[int]:
+        """The numbers of the relations in this directory that anything happened to."""
+        return {number for number, _ in self._forks_of(directory)}
 
     def to_read(self, file: ListedFile, *, blocks: int) -> Iterable[BlockRange]:
         """What is listed, and everything from where the parent's content cannot be relied on (rule 13)."""

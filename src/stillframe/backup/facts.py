@@ -11,7 +11,7 @@ from stillframe.domain.clock import Clock
 from stillframe.domain.identifiers import LineageId
 from stillframe.postgres.backup_session import BackupStart, BackupStop, parse_backup_label
 from stillframe.postgres.cluster import Cluster
-from stillframe.postgres.connection import Session, connect
+from stillframe.postgres.connection import Session
 from stillframe.postgres.control import ControlFile
 from stillframe.postgres.roles import list_databases, list_roles
 from stillframe.repository import (
@@ -51,16 +51,17 @@ class Outcome:
 
 
 def gather_facts(
-    source: Cluster, request: Requested, context: CopyContext, outcome: Outcome
+    source: Cluster, request: Requested, context: CopyContext, outcome: Outcome, *, session: Session
 ) -> SnapshotFacts:
-    """Everything the snapshot's document says beside its content. Raises ServerUnavailable."""
-    with connect(source) as session:
-        databases = list_databases(session)
-        roles = [
-            RoleFacts(name=role.name, can_login=role.login, is_superuser=False)
-            for role in list_roles(session)
-        ]
-        identity = _identity(session, outcome.control)
+    """Everything the snapshot's document says beside its content. Raises ServerUnavailable.
+
+    `session` is any of the service's own role with the source.
+    """
+    databases = list_databases(session)
+    roles = [
+        RoleFacts(name=role.name, can_login=role.login, is_superuser=False) for role in list_roles(session)
+    ]
+    identity = _identity(session, outcome.control)
     finished_at = request.clock.now()
     reason = context.changes.full_reason
     return SnapshotFacts(

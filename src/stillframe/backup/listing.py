@@ -2,18 +2,23 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stillframe.backup.changes import SinceParent
 from stillframe.errors import InternalError
+from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.files import (
+    Fork,
     ListedDirectory,
     ListedFile,
     Listing,
     chosen_files,
+    copied_names,
     is_relation_folder,
+    parse_relation_name,
     scan_folders,
 )
 from stillframe.postgres.osfiles import translating_os_errors
@@ -22,6 +27,9 @@ from stillframe.repository import FileEntry, SnapshotWriter
 
 _START_TIME = re.compile(r"^START TIME: ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) UTC$", re.M)
 _CLOCK_MARGIN = timedelta(seconds=10)
+_FEW = 200
+_ONE_IN = 20
+"""Up to so many files that WAL names, or one in so many, are cheaper to ask for than all names to compare."""
 
 
 def list_changes(root: Path, writer: SnapshotWriter, changes: SinceParent) -> Listing:
@@ -37,6 +45,17 @@ def list_changes(root: Path, writer: SnapshotWriter, changes: SinceParent) -> Li
             directories.append(folder)
             files.extend(_Folder(folder, entries, writer, changes).entered())
     return Listing(directories=tuple(directories), files=tuple(files))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Differences:
+    """How the names in a directory differ from the parent's, and which of them are to be looked at."""
+
+    removed: set[str]
+    wanted: set[str]
+    new: set[str]
+    find: Callable[[str], FileEntry | None]
+    """A file of the parent by its name."""
 
 
 class _Folder:
@@ -56,58 +75,104 @@ class _Folder:
 
     def entered(self) -> Iterator[ListedFile]:
         """Describe the directory to the writer; the files that have to be copied."""
-        parent = self._inheritable()
-        if parent is None:
-            self._writer.add_directory(self._folder.path, mode=self._folder.mode)
-            yield from chosen_files(self._folder.path, self._present.values())
-            return
-        self._writer.inherit_directory(self._folder.path, mode=self._folder.mode)
-        for name in parent.keys() - self._present.keys():
+        path = self._folder.path
+        if not self._inheritable():
+            self._writer.add_directory(path, mode=self._folder.mode)
+            return chosen_files(path, self._present.values())
+        self._writer.inherit_directory(path, mode=self._folder.mode)
+        touched = self._touched()
+        differences = self._as_wal_says(touched) or self._compared(touched)
+        for name in differences.removed:
             self._remove(name)
-        yield from self._differing(parent)
+        return self._differing(differences, touched)
 
-    def _inheritable(self) -> Mapping[str, FileEntry] | None:
-        """The parent's files, if those of this directory may be taken over unread."""
+    def _inheritable(self) -> bool:
+        """Whether files of this directory may be taken over from the parent unread."""
         path = self._folder.path
         if not is_relation_folder(path) or self._changes.nothing_inherited(path):
-            return None
-        return self._writer.parent_files(path)
+            return False
+        return self._writer.parent_file_count(path) is not None
 
-    def _differing(self, parent: Mapping[str, FileEntry]) -> Iterator[ListedFile]:
-        touched = self._touched()
-        wanted = touched | self._new_or_plain(parent) | self._free_space_maps()
-        wanted |= self._of_new_init_forks(wanted - parent.keys())
+    def _as_wal_says(self, touched: set[str]) -> _Differences | None:
+        """The differences that WAL names; None if they do not explain how many files there are now.
+
+        Relations are not made or dropped without WAL. What can appear without it is a map, which changes the
+        count; nothing can vanish without it. So names need not be compared, which saves reading the parent's: it
+        would be most of the time with 100,000 relations.
+        """
+        count = self._writer.parent_file_count(self._folder.path)
+        assert count is not None
+        if len(touched) > max(count // _ONE_IN, _FEW):
+            return None
+        known = {name for base in touched if "." not in base for name in self._known(base)}
+        here = copied_names(self._folder.path, self._present.keys())
+        new, removed = (touched & here) - known, known - self._present.keys()
+        # pg_control is in the parent, but comes last in every copy.
+        apart = CONTROL_FILE.startswith(f"{self._folder.path}/")
+        if len(here) + apart != count + len(new) - len(removed):
+            return None
+        plain = {name for name in here if not name.isdecimal() and parse_relation_name(name) is None}
+        maps = {name for name in here - touched if "_fsm" in name and not self._untouched(name)}
+        wanted = (touched & self._present.keys()) | plain | maps
+        return _Differences(removed=removed, wanted=wanted, new=new, find=self._find)
+
+    def _compared(self, touched: set[str]) -> _Differences:
+        """The differences by comparing every name with the parent's."""
+        parent = self._writer.parent_files(self._folder.path) or {}
+        # Files without pages may have changed at any time: nobody records that.
+        plain = {name for name, entry in parent.items() if not entry.is_relation}
+        maps = {name for name in self._present if "_fsm" in name}
+        new = self._present.keys() - parent.keys()
+        return _Differences(
+            removed=parent.keys() - self._present.keys(),
+            wanted=(touched | plain | maps | new) & self._present.keys(),
+            new=new,
+            find=parent.get,
+        )
+
+    def _known(self, base: str) -> Iterator[str]:
+        """A fork's files in the parent: its first segment and those that follow it."""
+        name, segment = base, 0
+        while self._find(name) is not None:
+            yield name
+            segment += 1
+            name = f"{base}.{segment}"
+
+    def _find(self, name: str) -> FileEntry | None:
+        return self._writer.parent_file(f"{self._folder.path}/{name}")
+
+    def _differing(self, differences: _Differences, touched: set[str]) -> Iterator[ListedFile]:
+        wanted = differences.wanted | self._of_new_init_forks(differences.new)
+        missing = set(wanted)
         asked = (entry for name, entry in self._present.items() if name in wanted or "_init" in name)
         for file in chosen_files(self._folder.path, asked):
             name = file.path.rpartition("/")[2]
             if name not in wanted:
                 continue
-            wanted.discard(name)
-            if not self._same(file, parent.get(name), touched=touched):
+            missing.discard(name)
+            if not self._same(file, differences.find(name), touched=touched):
                 yield file
         # Of an unlogged relation now, or gone since the directory was read.
-        for name in wanted & parent.keys():
-            self._remove(name)
+        for name in missing:
+            if differences.find(name) is not None:
+                self._remove(name)
 
     def _touched(self) -> set[str]:
-        """Files of the relations that WAL names, with all their segments and forks."""
+        """Files of the relations that WAL names, with all their forks, and all segments there are now.
+
+        Also forks that WAL does not name: a map may have grown by empty pages, which is not logged.
+        """
         names: set[str] = set()
-        for relation in self._changes.touched_forks(self._folder.path):
-            base = f"{relation.number}_{relation.fork}" if relation.fork else str(relation.number)
-            names |= {base, f"{relation.number}_fsm"}
-            segment = 1
-            while f"{base}.{segment}" in self._present:
-                names.add(f"{base}.{segment}")
-                segment += 1
+        for number in self._changes.touched_relations(self._folder.path):
+            for base in (str(number), *(f"{number}_{fork}" for fork in Fork if fork)):
+                names |= {base, *self._further_segments(base)}
         return names
 
-    def _new_or_plain(self, parent: Mapping[str, FileEntry]) -> set[str]:
-        """Files that the parent does not have, and those without pages, whose changes nobody records."""
-        plain = {name for name, entry in parent.items() if not entry.is_relation}
-        return (self._present.keys() - parent.keys()) | plain
-
-    def _free_space_maps(self) -> set[str]:
-        return {name for name in self._present if "_fsm" in name}
+    def _further_segments(self, base: str) -> Iterator[str]:
+        segment = 1
+        while (name := f"{base}.{segment}") in self._present:
+            yield name
+            segment += 1
 
     def _of_new_init_forks(self, new: Iterable[str]) -> set[str]:
         """The other files of relations that the parent may know as logged ones."""
@@ -121,8 +186,8 @@ class _Folder:
         if file.size != parent.size or file.mode != parent.mode:
             return False
         name = file.path.rpartition("/")[2]
-        if "_fsm" in name:
-            return name.partition(".")[0] not in touched and self._untouched(name)
+        if file.relation.fork is Fork.FREE_SPACE:
+            return name not in touched and self._untouched(name)
         return not tuple(self._changes.to_read(file, blocks=file.size // PAGE_SIZE))
 
     def _untouched(self, name: str) -> bool:

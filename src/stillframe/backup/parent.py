@@ -13,7 +13,7 @@ from stillframe.domain.identifiers import LineageId
 from stillframe.errors import SourceDataCorrupt
 from stillframe.postgres.backup_session import BackupStart
 from stillframe.postgres.cluster import Cluster
-from stillframe.postgres.connection import connect
+from stillframe.postgres.connection import Session
 from stillframe.postgres.control import ControlFile
 from stillframe.postgres.wal import TimelineEntry, ancestry
 from stillframe.postgres.wal_summaries import (
@@ -34,6 +34,7 @@ class Source:
     """The cluster that is copied, as it is when the copy begins. `origins` is its lineage's ancestry."""
 
     cluster: Cluster
+    session: Session
     control: ControlFile
     start: BackupStart
     lineage_id: LineageId
@@ -52,10 +53,9 @@ def changes_since_parent(source: Source, writer: SnapshotWriter, *, cancel: Canc
     try:
         history = ancestry(source.cluster.data_directory, source.start.timeline)
         require_legal(parent, source, history)
-        with connect(source.cluster) as session:
-            wait_until_summarized(
-                session, lsn=source.start.lsn, timeline=source.start.timeline, cancel=cancel
-            )
+        wait_until_summarized(
+            source.session, lsn=source.start.lsn, timeline=source.start.timeline, cancel=cancel
+        )
         ranges = wal_since(parent, source.start, history)
         files = choose_summaries(list_summaries(source.cluster.data_directory), ranges)
         return SinceParent(
@@ -72,6 +72,9 @@ def require_legal(parent: SnapshotFacts, source: Source, history: Sequence[Timel
 
     `history` is the server's own record of its earlier timelines, oldest first.
     """
+    if parent.damage:
+        # What is inherited is not checked again, so the damage would go on without being said.
+        raise SummariesUnusable("The snapshot before holds damaged pages")
     _require_same_cluster(parent.postgres, source)
     _require_same_lineage(parent, source)
     _require_same_timeline(parent, source.start, history)

@@ -100,7 +100,7 @@ def _write(
         for counter in content.counters:
             set_counter(writer, counter)
         report.progress.begin("building the indexes")
-        writer.run_script(definition.after)
+        writer.run_script(definition.after + content.statistics)
         report.cancel.raise_if_cancelled()
         report.before_commit(current_transaction(writer))
 

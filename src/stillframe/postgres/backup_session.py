@@ -71,6 +71,11 @@ class BackupSession:
         self._session = session
         self.start = start
 
+    @property
+    def session(self) -> Session:
+        """For questions to the server by the thread that began the backup: a session more costs milliseconds."""
+        return self._session
+
     def stop(self) -> BackupStop:
         """End the backup; call it when every file has been read. The WAL can be read until the session ends.
 

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -169,14 +169,16 @@ def _divided(path: str, entries: list[os.DirEntry[str]]) -> tuple[list[str], lis
     folders: list[str] = []
     files: list[os.DirEntry[str]] = []
     for entry in entries:
+        # Files first: there may be hundreds of thousands.
+        if entry.is_file(follow_symlinks=False):
+            files.append(entry)
+            continue
         child = f"{path}/{entry.name}" if path else entry.name
         if entry.is_symlink() and child != "pg_wal":
             _refuse_link(child)
         elif entry.is_dir() and not entry.name.startswith("pgsql_tmp"):
             folders.append(child)
-        elif entry.is_file() and path != "pg_wal":
-            files.append(entry)
-    return folders, files
+    return folders, [] if path == "pg_wal" else files
 
 
 def _refuse_link(path: str) -> None:
@@ -210,6 +212,29 @@ def chosen_files(folder: str, entries: Iterable[os.DirEntry[str]]) -> Iterator[L
         listed = _listed(folder, entry, relation)
         if listed is not None:
             yield listed
+
+
+def copied_names(folder: str, names: Collection[str]) -> set[str]:
+    """Those of all names of files in a directory that belong into a copy, as `chosen_files` has it.
+
+    Costs a fraction of a microsecond a name, for directories with hundreds of thousands.
+    """
+    inits = {name: parse_relation_name(name) for name in names if "_init" in name}
+    unlogged = {str(found.number) for found in inits.values() if found is not None}
+    return {
+        name
+        for name in names
+        # Nothing that is skipped begins with a digit.
+        if (_of_logged(name, unlogged) if name[0].isdecimal() else not _skipped(folder, name))
+    }
+
+
+def _of_logged(name: str, unlogged: set[str]) -> bool:
+    """Whether a file is none of an unlogged relation, or the one that recovery makes it from."""
+    if not unlogged or name.partition(".")[0].partition("_")[0] not in unlogged:
+        return True
+    relation = parse_relation_name(name)
+    return relation is None or relation.fork is Fork.INIT
 
 
 def _skipped(folder: str, name: str) -> bool:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
-from psycopg import errors as pg
 from psycopg import sql
 
-from stillframe.errors import Conflict, InvalidRequest, NotFound, ServerUnavailable, StillframeError
+from stillframe.errors import Conflict, InvalidRequest, StillframeError
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import Session, connect, translated, translating_errors
 from stillframe.postgres.scram import random_password, scram_verifier
@@ -223,12 +222,10 @@ def _refusals() -> Iterator[None]:
 
 def _refusal(error: psycopg.Error) -> StillframeError:
     ours = translated(error)
-    state = error.sqlstate or "XX"
-    if isinstance(error, (pg.DuplicateTable, pg.DuplicateObject)):
-        return Conflict(f"The table cannot be made in the target: {ours.message}.")
-    if isinstance(ours, (ServerUnavailable, NotFound)) and not state.startswith(_NOT_THE_CALLER_S):
-        return InvalidRequest(
-            f"The table cannot be made in the target: {ours.message}.",
-            hint="Make there what the table needs, then ask again.",
-        )
-    return ours
+    if (error.sqlstate or "XX").startswith(_NOT_THE_CALLER_S):
+        return ours
+    refusal = Conflict if isinstance(ours, Conflict) else InvalidRequest
+    return refusal(
+        f"The table cannot be made in the target: {ours.message}.",
+        hint="Make there what the table needs, then ask again.",
+    )

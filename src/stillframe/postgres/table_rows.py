@@ -20,11 +20,16 @@ class Counter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableContent:
-    """How the rows are copied. `columns` are those that hold data of their own; `binary` says in which form."""
+    """How the rows are copied, and what pg_dump leaves out when it is asked for one table.
+
+    `columns` are those that hold data of their own; `binary` says in which form they travel; `statistics` are the
+    statements that make the table's extended statistics.
+    """
 
     columns: tuple[str, ...]
     binary: bool
     counters: tuple[Counter, ...]
+    statistics: str
 
 
 def content_of(session: Session, schema: str, table: int) -> TableContent:
@@ -35,6 +40,7 @@ def content_of(session: Session, schema: str, table: int) -> TableContent:
         columns=tuple(name for name, _ in columns),
         binary=all(portable for _, portable in columns),
         counters=tuple(_counter(session, schema, name) for name in sequences),
+        statistics="".join(_statistics_script(*found) for found in session.rows(_STATISTICS, (table,))),
     )
 
 
@@ -53,6 +59,25 @@ _SEQUENCES = """
     WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = %s
     AND deptype IN ('a', 'i') ORDER BY 1
 """
+
+
+_STATISTICS = """
+    SELECT nspname::text, stxname::text, pg_get_statisticsobjdef(s.oid),
+        (to_jsonb(s) ->> 'stxstattarget')::int, obj_description(s.oid, 'pg_statistic_ext')
+    FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = stxnamespace WHERE stxrelid = %s ORDER BY 2
+"""
+
+
+def _statistics_script(
+    schema: str, name: str, definition: str, target: int | None, comment: str | None
+) -> str:
+    written = sql.Identifier(schema, name).as_string()
+    script = f"{definition};\n"
+    if target is not None and target >= 0:
+        script += f"ALTER STATISTICS {written} SET STATISTICS {target};\n"
+    if comment is not None:
+        script += f"COMMENT ON STATISTICS {written} IS {sql.Literal(comment).as_string()};\n"
+    return script
 
 
 def _counter(session: Session, schema: str, name: str) -> Counter:

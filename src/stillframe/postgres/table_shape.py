@@ -146,8 +146,7 @@ def _rename_parts(session: Session, table: SourceTable, place: TargetPlace, work
         # Its own name is free for itself, unless somebody has it in the target.
         others = taken if part.name in place.taken | {place.name.table} else taken - {part.name}
         new_name = free_name(wanted, others)
-        if new_name != part.name:
-            _alter(session, part, schema=workshop, new_name=new_name)
+        _alter(session, part, schema=workshop, new_name=new_name)
         taken.add(new_name)
         named.append(_Part(kind=part.kind, name=new_name))
     return named
@@ -224,6 +223,8 @@ _KINDS = {
 
 
 def _alter(session: Session, part: _Part, *, schema: str, new_name: str) -> None:
+    if new_name == part.name:
+        return
     session.execute(
         sql.SQL("ALTER {} {} RENAME TO {}").format(
             _KINDS[part.kind], sql.Identifier(schema, part.name), sql.Identifier(new_name)

@@ -100,6 +100,11 @@ class SnapshotWriter:
         """A file of the parent, or None when it has no such file or there is no parent."""
         return None if self._parent is None else self._parent.file(path)
 
+    def parent_file_count(self, directory: str) -> int | None:
+        """How many files the parent has in a directory; None when it has no such directory."""
+        record = self._parent.directory(directory) if self._parent is not None else None
+        return None if record is None else record.count
+
     def parent_files(self, directory: str) -> dict[str, FileEntry] | None:
         """The parent's files in a directory, by name without the directory; None when it has no such directory.
 

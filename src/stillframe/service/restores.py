@@ -9,7 +9,7 @@ from stillframe.domain.namespace import Namespace
 from stillframe.domain.operation import OperationKind
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
-from stillframe.errors import Conflict, InvalidRequest, QuotaExceeded
+from stillframe.errors import Conflict, DataError, InvalidRequest, QuotaExceeded
 from stillframe.service.foundation import Foundation, require_available, require_workgroup_available
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
@@ -86,7 +86,11 @@ class Restores:
             snapshot = find_snapshot(transaction, caller, request.snapshot)
         if snapshot.status is not SnapshotStatus.AVAILABLE:
             return
-        databases = self._repositories.of(snapshot.region).document(snapshot.id).facts.databases
+        try:
+            databases = self._repositories.of(snapshot.region).document(snapshot.id).facts.databases
+        except DataError:
+            # The restore itself will say what is wrong with the snapshot.
+            return
         own = [database for database in databases if database.name not in _SYSTEM_DATABASES]
         if len(own) > self._base.settings.quotas.databases:
             raise QuotaExceeded("The snapshot holds more databases than the quota for one namespace.")

@@ -25,6 +25,7 @@ from support.service import (
     settled_namespace,
     settled_snapshot,
 )
+from support.table_restores import bring_table, refused_table
 
 pytestmark = pytest.mark.acceptance
 
@@ -210,20 +211,25 @@ def test_14_after_a_restore_the_admin_password_is_that_of_the_snapshot(account: 
     made.tear_down()
 
 
-def test_15_what_is_not_offered_yet_says_so_in_a_sentence(warehouse: Warehouse) -> None:
+def test_15_a_table_restore_whose_target_exists_fails_with_a_message_and_overwrites_nothing(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.query("CREATE TABLE precious AS SELECT 'then'::text AS age")
     warehouse.snapshot("tables")
+    warehouse.query("UPDATE precious SET age = 'now'")
+    message = refused_table(warehouse, "precious", "precious", snapshot="tables")
+    assert message.startswith("public.precious already exists in database dev.")
+    assert warehouse.query("SELECT age FROM precious") == [("now",)]
+    bring_table(warehouse, "precious", "precious_then", snapshot="tables")
+    assert warehouse.query("SELECT age FROM precious_then") == [("then",)]
+
+
+def test_what_is_not_offered_yet_says_so_in_a_sentence(warehouse: Warehouse) -> None:
     with pytest.raises(warehouse.client.exceptions.ClientError) as caught:
-        warehouse.client.restore_table_from_snapshot(
-            namespaceName="shop",
-            workgroupName="shop",
-            snapshotName="tables",
-            sourceDatabaseName="dev",
-            sourceTableName="anything",
-            newTableName="anything_again",
-        )
+        warehouse.client.list_custom_domain_associations()
     error = caught.value.response["Error"]
     assert error["Code"] == "UnknownOperationException"
-    assert error["Message"] == "Stillframe does not offer RestoreTableFromSnapshot yet."
+    assert error["Message"] == "Stillframe does not offer ListCustomDomainAssociations yet."
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
 
 

@@ -1,5 +1,6 @@
 """An incremental snapshot equals a full copy of the same moment, whatever happened since its parent."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from stillframe.domain.identifiers import LineageId
 from stillframe.postgres.cluster import StopMode
 from stillframe.postgres.connection import connect
 from stillframe.postgres.pages import PAGE_SIZE, new_pages
-from stillframe.repository import AncestryEntry, CaptureMode
+from stillframe.repository import AncestryEntry, CaptureMode, FileEntry, SnapshotWriter
 from support.backup import restored
 from support.equivalence import QUIET, Rig, equivalence_rig, summary_files
 from support.postgres import login
@@ -42,7 +43,7 @@ def manage(rig: Rig, *statements: str, database: str = "postgres") -> None:
     """Run these as the service's own role."""
     with connect(rig.cluster, database) as session:
         for statement in statements:
-            session.execute(statement)  # type: ignore[arg-type]
+            session.execute(statement)
 
 
 def path_of(rig: Rig, relation: str) -> str:
@@ -63,6 +64,56 @@ def test_a_changed_row_reads_and_stores_next_to_nothing_of_the_namespace(rig: Ri
     assert size is not None
     assert after.statistics.pages < size.blocks / 2
     assert after.statistics.new_frames - after.statistics.known_frames < 20
+
+
+def test_the_names_of_all_files_are_not_compared_when_wal_explains_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(
+        rig, "CREATE TABLE stays AS SELECT generate_series(1, 100) AS n", "CREATE TABLE goes AS SELECT 1 AS n"
+    )
+    rig.capture()
+    run(rig, "UPDATE stays SET n = -n", "DROP TABLE goes", "CREATE TABLE comes AS SELECT 2 AS n")
+    compared: list[str] = []
+    real = SnapshotWriter.parent_files
+
+    def noting(writer: SnapshotWriter, directory: str) -> dict[str, FileEntry] | None:
+        compared.append(directory)
+        return real(writer, directory)
+
+    monkeypatch.setattr(SnapshotWriter, "parent_files", noting)
+    run(rig, "VACUUM stays")
+    rig.verified()
+    assert not any(path.startswith("base/") for path in compared)
+
+
+def test_a_map_that_appears_without_wal_is_found_all_the_same(rig: Rig) -> None:
+    run(rig, "CREATE TABLE mapped AS SELECT generate_series(1, 100) AS n")
+    rig.capture()
+    path = rig.cluster.data_directory / (path_of(rig, "mapped") + "_vm")
+    assert not path.exists()
+    path.write_bytes(bytes(PAGE_SIZE))
+    if rig.cluster.identity.owner is not None:
+        os.chown(path, *rig.cluster.identity.owner)
+    path.chmod(0o600)
+    document = rig.verified()
+    with rig.repository.open_snapshot(document.snapshot_id) as reader:
+        assert reader.entry(path_of(rig, "mapped") + "_vm") is not None
+
+
+def test_scattered_pages_share_frames(rig: Rig) -> None:
+    run(
+        rig,
+        "CREATE TABLE wide (n int, t text) WITH (fillfactor = 50)",
+        "ALTER TABLE wide ALTER t SET STORAGE PLAIN",
+        "INSERT INTO wide SELECT n, repeat('w', 3000) FROM generate_series(1, 6000) AS n",
+        "VACUUM (FREEZE) wide",
+    )
+    rig.capture()
+    run(rig, "UPDATE wide SET n = -n WHERE n % 10 = 0")
+    document = rig.verified()
+    assert document.statistics.pages > 500
+    assert document.statistics.new_frames < document.statistics.pages / 10
 
 
 def test_rows_changed_in_place_and_moved_and_their_indexes(rig: Rig) -> None:
@@ -269,3 +320,37 @@ def test_a_file_that_is_not_whole_pages_is_read_in_full(rig: Rig) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // PAGE_SIZE * PAGE_SIZE)
     assert document.statistics.pages >= path.stat().st_size // PAGE_SIZE
+
+
+def test_pages_at_the_edges_of_segments_and_of_the_summaries_chunks(rig: Rig) -> None:
+    """A table that is mostly a hole: its last page, wherever that is, is where a new row goes."""
+    run(rig, "CREATE TABLE edges (n int)")
+    edges = (65535, 65536, 65537, 131071, 131072, 131073)
+    for block in edges:
+        _extend(rig, "edges", blocks=block + 1)
+        run(rig, f"INSERT INTO edges VALUES ({block})")
+    with login(rig.cluster) as admin:
+        rows = admin.execute("SELECT n, (ctid::text::point)[0]::int FROM edges ORDER BY n").fetchall()
+    assert rows == [(block, block) for block in edges]
+    rig.capture()
+    run(rig, "UPDATE edges SET n = -n")
+    document = rig.verified()
+    assert document.statistics.pages < 5000
+    with rig.repository.open_snapshot(document.snapshot_id) as reader:
+        for block in edges:
+            segment, within = divmod(block, 131072)
+            entry = reader.entry(path_of(rig, "edges") + (f".{segment}" if segment else ""))
+            assert entry is not None
+            assert new_pages(reader.read_blocks(entry, within, 1)).tolist() == [False]
+    run(rig, "DROP TABLE edges")
+
+
+def _extend(rig: Rig, relation: str, *, blocks: int) -> None:
+    """Make a table's files as long as those of a table of that many pages, as PostgreSQL itself would."""
+    base = rig.cluster.data_directory / path_of(rig, relation)
+    for segment in range((blocks - 1) // 131072 + 1):
+        path = base.with_name(base.name + (f".{segment}" if segment else ""))
+        path.touch(mode=0o600)
+        if rig.cluster.identity.owner is not None:
+            os.chown(path, *rig.cluster.identity.owner)
+        os.truncate(path, min(blocks - segment * 131072, 131072) * PAGE_SIZE)

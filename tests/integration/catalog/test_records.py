@@ -28,6 +28,7 @@ ATTRIBUTES = (
     "workgroups",
     "snapshots",
     "operations",
+    "table_restores",
     "access_keys",
     "database_users",
     "managed_secrets",

@@ -14,6 +14,7 @@ from stillframe.domain.identifiers import LineageId
 from stillframe.domain.lsn import Lsn
 from stillframe.postgres.backup_session import BackupStart
 from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.connection import Session
 from stillframe.postgres.control import ControlFile
 from stillframe.postgres.wal import TimelineEntry
 from stillframe.postgres.wal_summaries import SummariesUnusable, WalRange
@@ -74,6 +75,7 @@ def source(*, timeline: int = 1, lsn: int = 300, lineage: LineageId = LINEAGE, *
     cluster = SimpleNamespace(installation=SimpleNamespace(major=major))
     return Source(
         cluster=cast("Cluster", cluster),
+        session=cast("Session", None),
         control=cast("ControlFile", SimpleNamespace(**{**said, **control})),
         start=BackupStart(lsn=Lsn(lsn), timeline=timeline),
         lineage_id=lineage,
@@ -113,6 +115,12 @@ def test_a_cluster_without_checksums_has_no_parent() -> None:
     parent = msgspec.structs.replace(PARENT, postgres=identity)
     with pytest.raises(SummariesUnusable, match="Without page checksums"):
         require_legal(parent, source(data_checksum_version=0), [])
+
+
+def test_a_snapshot_with_damaged_pages_is_no_parent() -> None:
+    parent = msgspec.structs.replace(PARENT, damage=["A page fails its checksum and stays so."])
+    with pytest.raises(SummariesUnusable, match="damaged"):
+        require_legal(parent, source(), [])
 
 
 def test_a_lineage_that_comes_from_the_parents_may_rely_on_it() -> None:

@@ -76,6 +76,11 @@ def take_fingerprints(open_database: Opener, first_database: str) -> dict[str, F
     return found
 
 
+def fingerprint_of_table(connection: psycopg.Connection, schema: str, table: str) -> Fingerprint:
+    """Of one table, as `take_fingerprints` takes it."""
+    return _one(connection, sql.SQL(_TABLE).format(sql.Identifier(schema, table)))
+
+
 def compare(before: Fingerprints, after: Fingerprints) -> list[Difference]:
     """What differs, by name."""
     return [

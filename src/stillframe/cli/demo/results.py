@@ -23,6 +23,8 @@ def to_document(facts: Facts) -> dict[str, Any]:
         "firstSnapshot": _capture_document(facts.first_snapshot),
         "restoreSeconds": facts.restore_seconds,
         "secondSnapshot": _capture_document(facts.second_snapshot),
+        "tableRestoreSeconds": facts.table_seconds,
+        "tableRows": facts.table_rows,
         "totalSeconds": facts.total_seconds,
         "damage": [_difference_document(item) for item in facts.damage],
         "differences": [_difference_document(item) for item in facts.differences],
@@ -42,6 +44,7 @@ def render(facts: Facts) -> RenderableType:
             f"{len(facts.damage)} damaged objects",
         ),
         ("Snapshot after one row", *_capture_cells(facts.second_snapshot)),
+        ("One table back", human_seconds(facts.table_seconds), f"{facts.table_rows:,} rows"),
         ("All of it", human_seconds(facts.total_seconds), ""),
     ]
     return Group("", table(("Step", "Time", ""), rows, right=("Time",)), "", _verdict(facts))

@@ -54,6 +54,8 @@ class Facts:
     damage: list[Difference] = field(default_factory=list)
     restore_seconds: float = 0.0
     differences: list[Difference] = field(default_factory=list)
+    table_seconds: float = 0.0
+    table_rows: int = 0
     is_verified: bool = False
     total_seconds: float = 0.0
 

@@ -1,0 +1,115 @@
+"""A table restore that is cut off ends, leaves nothing private, and brings the table whole or not at all."""
+
+from typing import Any
+
+import pytest
+
+from stillframe.app.composition import build_runner
+from stillframe.domain.operation import OperationStatus
+from stillframe.domain.table_restore import TableRestoreStatus
+from support.crash_checks import check_directories, check_processes
+from support.crash_operations import BASE, World
+from support.crash_processes import kill, of_role
+from support.crash_rig import Rig, eventually
+
+pytestmark = pytest.mark.integration
+
+ROWS = 60
+SLOW = (
+    """CREATE FUNCTION slow(int) RETURNS int LANGUAGE sql IMMUTABLE
+        AS 'SELECT $1 FROM (SELECT pg_catalog.pg_sleep(0.02)) AS t'""",
+    "CREATE TABLE precious (id int CHECK (public.slow(id) > 0))",
+    f"INSERT INTO precious SELECT generate_series(1, {ROWS})",
+    "CREATE INDEX ON precious (public.slow(id))",
+    "CREATE TABLE plain AS SELECT generate_series(1, 1000) AS id",
+)
+
+
+def _world(rig: Rig) -> World:
+    world = World(rig=rig.start())
+    world.add_namespace(BASE)
+    with world.login(BASE).connect("dev") as connection:
+        for statement in SLOW:
+            connection.execute(statement.encode())
+    rig.client().create_snapshot(namespaceName=BASE, snapshotName="good")
+    rig.settle()
+    return world
+
+
+def _ask(rig: Rig, table: str) -> str:
+    answer = rig.client().restore_table_from_snapshot(
+        namespaceName=BASE,
+        workgroupName=BASE,
+        snapshotName="good",
+        sourceDatabaseName="dev",
+        sourceTableName=table,
+        newTableName="back",
+    )
+    return str(answer["tableRestoreStatus"]["tableRestoreRequestId"])
+
+
+def _status(rig: Rig, request_id: str) -> dict[str, Any]:
+    status: dict[str, Any] = rig.client().get_table_restore_status(tableRestoreRequestId=request_id)[
+        "tableRestoreStatus"
+    ]
+    return status
+
+
+def _rows(world: World) -> int | None:
+    with world.login(BASE).connect("dev") as connection:
+        if connection.execute("SELECT to_regclass('back')").fetchone() == (None,):
+            return None
+        row = connection.execute("SELECT count(*) FROM back").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _check_nothing_left(world: World) -> None:
+    check_directories(world.rig)
+    check_processes(world.rig)
+    with world.login(BASE).connect("dev") as connection:
+        roles = connection.execute(
+            "SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'stillframe_table_')"
+        ).fetchall()
+    assert roles == []
+
+
+def _phase(rig: Rig, phase: str) -> None:
+    assert rig.operations()[-1]["phase"] == phase
+
+
+@pytest.mark.parametrize("role", ["worker", "service", "postmaster"])
+@pytest.mark.parametrize("phase", ["copying the rows", "building the indexes"])
+def test_a_restore_that_was_cut_off_brings_the_table_whole_or_fails(rig: Rig, role: str, phase: str) -> None:
+    world = _world(rig)
+    request_id = _ask(rig, "precious")
+    eventually(lambda: _phase(rig, phase), seconds=30, told=f"no phase {phase}", rig=rig)
+    kill(of_role(rig.processes(), role))
+    if role == "service":
+        rig.service.wait()
+        rig.start()
+    rig.settle(seconds=60)
+    status = _status(rig, request_id)
+    assert status["status"] in {"SUCCEEDED", "FAILED"}
+    assert _rows(world) == (ROWS if status["status"] == "SUCCEEDED" else None)
+    _check_nothing_left(world)
+
+
+def test_a_table_that_had_arrived_before_the_crash_is_not_refused_as_existing(rig: Rig) -> None:
+    world = _world(rig)
+    request_id = _ask(rig, "plain")
+    rig.settle()
+    assert _status(rig, request_id)["status"] == "SUCCEEDED"
+    with rig.parts() as parts:
+        with parts.catalog.transaction() as transaction:
+            restore = next(iter(transaction.table_restores.list()))
+            # As a crash between the commit in the namespace and that in the catalog leaves it.
+            transaction.table_restores.change({"status": TableRestoreStatus.IN_PROGRESS}, id=restore.id)
+            transaction.operations.change(
+                {"status": OperationStatus.RUNNING, "finished_at": None}, id=restore.id
+            )
+        assert restore.target_transaction is not None
+        build_runner(parts).run(restore.id)
+    assert _status(rig, request_id)["status"] == "SUCCEEDED"
+    assert _rows(world) == 1000
+    _check_nothing_left(world)
