@@ -76,4 +76,6 @@ def mebibytes(size: float) -> str:
 
 def seconds(value: float) -> str:
     """A duration as text, with a sensible number of digits."""
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
     return f"{value:.2f} s" if value >= 0.1 else f"{value * 1000:.1f} ms"

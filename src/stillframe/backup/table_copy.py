@@ -38,10 +38,15 @@ class TableCopy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyReport:
-    """Who watches: `progress` gets the bytes, `cancel` ends the work, `before_commit` the transaction's number."""
+    """Who watches: `progress` gets the bytes, and `cancel` ends the work.
+
+    `before_copy` hears the table's size in bytes, `before_commit` the number of the target's transaction; what they
+    raise ends the work.
+    """
 
     progress: Progress
     cancel: CancelToken
+    before_copy: Callable[[int], None]
     before_commit: Callable[[int], None]
 
 
@@ -55,6 +60,7 @@ def copy_table(copy: Cluster, target: Cluster, work: TableCopy, report: CopyRepo
     place = find_place(target, work.target)
     table = find_source(copy, work.source)
     owner = choose_owner(target, place.name, source_owner=table.owner, admin=work.admin)
+    report.before_copy(table.size)
     report.progress.begin("reading the definition")
     report.progress.expect(table.size)
     content = reshape(copy, table, place)

@@ -7,6 +7,7 @@ each piece of content. Footer (24 bytes): where the trailer is, magic. Header an
 the trailer. The pack's random id takes part in its key, so nothing of it opens under another name.
 """
 
+import mmap
 import struct
 import threading
 from collections.abc import Sequence
@@ -109,7 +110,8 @@ class Pack:
     def __init__(self, name: PackName, key: DataKey, *, writer: bytes, capacity: int) -> None:
         self.name = name
         self.cipher: AESGCM = key.pack_cipher(name.pack_id)
-        self._buffer = bytearray(capacity)
+        # Memory that costs nothing until it is written: a small snapshot fills a thousandth of its packs.
+        self._buffer = mmap.mmap(-1, capacity, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._header = PackHeader(
             writer=writer, pack_id=name.pack_id, key_reference=name.key_reference
         ).encode()

@@ -139,7 +139,8 @@ def catalog_facts(shop: Warehouse, table: str, database: str = "dev") -> dict[st
                 SELECT regexp_replace(pg_get_indexdef(indexrelid), 'INDEX \\S+ ON \\S+', '') AS definition
                 FROM pg_index WHERE indrelid = c.oid) i),
             'triggers', (SELECT jsonb_agg(tgname) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
-            'statistics', (SELECT jsonb_agg(jsonb_build_array(pg_get_statisticsobjdef_columns(oid), stxkind, stxstattarget,
+            'statistics', (SELECT jsonb_agg(jsonb_build_array(
+                pg_get_statisticsobjdef_columns(oid), stxkind, stxstattarget,
                 obj_description(oid, 'pg_statistic_ext'))) FROM pg_statistic_ext WHERE stxrelid = c.oid),
             'comment', obj_description(c.oid))
         FROM pg_class c WHERE c.oid = '{table}'::regclass""",
@@ -182,6 +183,8 @@ def test_the_answer_is_pending_and_says_what_will_be_done(shop: Warehouse) -> No
     assert shop.client.get_workgroup(workgroupName="shop")["workgroup"]["status"] == "AVAILABLE"
     with pytest.raises(shop.client.exceptions.ConflictException, match="operation in progress"):
         ask_for_table(shop, "analysts", "another")
+    with pytest.raises(shop.client.exceptions.ConflictException, match="operation in progress"):
+        shop.client.delete_snapshot(snapshotName="good")
     ended = ended_table_restore(shop.client, answer["tableRestoreRequestId"])
     assert ended["status"] == "SUCCEEDED"
     assert "message" not in ended

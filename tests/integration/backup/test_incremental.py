@@ -158,7 +158,8 @@ def test_pages_that_were_never_initialised_above_a_truncation_are_not_taken_from
     """COPY makes a table longer by many pages at once, and leaves some of them to nobody: no WAL mentions them."""
     run(rig, "CREATE TABLE bulk AS SELECT n, repeat('q', 700) AS t FROM generate_series(1, 9000) AS n")
     rig.capture()
-    run(rig, "DELETE FROM bulk", "VACUUM bulk")
+    # Not all of it: the limit has to lie within the file, below its former length.
+    run(rig, "DELETE FROM bulk WHERE n > 500", "VACUUM bulk")
     with login(rig.cluster) as admin, admin.cursor() as cursor, cursor.copy("COPY bulk FROM STDIN") as copy:
         for number in range(500):
             copy.write_row((number, "b" * 3000))

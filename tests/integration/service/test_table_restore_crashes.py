@@ -56,6 +56,8 @@ def _status(rig: Rig, request_id: str) -> dict[str, Any]:
 
 
 def _rows(world: World) -> int | None:
+    """How many rows the restored table has, once the namespace answers; None when there is no table."""
+    world.read(BASE)
     with world.login(BASE).connect("dev") as connection:
         if connection.execute("SELECT to_regclass('back')").fetchone() == (None,):
             return None
@@ -92,6 +94,20 @@ def test_a_restore_that_was_cut_off_brings_the_table_whole_or_fails(rig: Rig, ro
     status = _status(rig, request_id)
     assert status["status"] in {"SUCCEEDED", "FAILED"}
     assert _rows(world) == (ROWS if status["status"] == "SUCCEEDED" else None)
+    _check_nothing_left(world)
+
+
+def test_a_service_that_is_stopped_ends_the_restore_and_leaves_nothing(rig: Rig) -> None:
+    world = _world(rig)
+    request_id = _ask(rig, "precious")
+    eventually(lambda: _phase(rig, "building the indexes"), seconds=30, told="no such phase", rig=rig)
+    assert rig.terminate() == 0
+    rig.start()
+    rig.settle(seconds=60)
+    status = _status(rig, request_id)
+    assert status["status"] == "FAILED", status
+    assert "stopped" in status["message"]
+    assert _rows(world) is None
     _check_nothing_left(world)
 
 

@@ -14,6 +14,7 @@ from stillframe.domain.snapshot import Snapshot, SnapshotProgress, SnapshotStatu
 from stillframe.errors import InternalError, ObjectMissing, ServerUnavailable
 from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument
 from stillframe.service.foundation import Foundation
+from stillframe.service.jobs.parents import choose_parent
 from stillframe.service.jobs.runner import Failure
 from stillframe.service.jobs.states import free_in, free_namespace, load_namespace
 from stillframe.service.jobs.watch import Watch, watching
@@ -103,11 +104,13 @@ class Capturer:
             raise InternalError(
                 "The namespace's incarnation is not in the catalog", namespace=str(namespace.id)
             )
+        parent = choose_parent(self._base, self._repositories, namespace, incarnation, snapshot)
         with (
             self._servers.running(namespace, workgroup) as cluster,
             repository.begin_snapshot(
                 snapshot_id=snapshot.id,
                 key_id=snapshot.kms_key_id,
+                parent=parent,
                 level=self._base.settings.compression_level,
             ) as writer,
         ):

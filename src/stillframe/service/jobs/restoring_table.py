@@ -20,7 +20,11 @@ from stillframe.service.jobs.runner import Failure
 from stillframe.service.jobs.states import free_in, load
 from stillframe.service.jobs.watch import Watch, watching
 from stillframe.service.private_copies import CopyPlace, PrivateCopies
+from stillframe.service.room import require_room
 from stillframe.service.servers import Servers
+
+_ROOM = 2
+"""How many times a table's length it takes in the target while it arrives: itself, and the WAL that says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,7 @@ class RestoreTableFromSnapshot:
                 CopyReport(
                     progress=rows,
                     cancel=watch.cancel,
+                    before_copy=lambda size: require_room(self._base.settings.paths.root, _ROOM * size),
                     before_commit=lambda number: self._remember(operation, number, rows.current),
                 ),
             )
@@ -145,5 +150,9 @@ def _ended(restore: TableRestore, failure: Failure | None) -> TableRestore:
         return replace(restore, status=TableRestoreStatus.SUCCEEDED, done_bytes=done, message=None)
     cancelled = failure.status is OperationStatus.CANCELLED
     status = TableRestoreStatus.CANCELED if cancelled else TableRestoreStatus.FAILED
-    message = failure.summary if failure.hint is None else f"{failure.summary} {failure.hint}"
-    return replace(restore, status=status, message=message)
+    return replace(restore, status=status, message=_sentences(failure))
+
+
+def _sentences(failure: Failure) -> str:
+    stop = "" if failure.summary.endswith((".", "!", "?")) else "."
+    return f"{failure.summary}{stop} {failure.hint}" if failure.hint else f"{failure.summary}{stop}"
