@@ -8,7 +8,7 @@ PIN := --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-e
 	--strip-extras --no-header
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo serve test test-unit test-crash lint types check bench requirements clean
+.PHONY: demo serve test test-unit test-crash test-equivalence lint types check bench requirements clean
 
 demo: $(VENV)/.runtime ## The whole story on real data, in about a minute
 	$(BIN)/stillframe demo
@@ -25,6 +25,10 @@ test-unit: $(VENV)/.dev ## Only what needs no processes
 
 test-crash: $(VENV)/.dev ## The whole crash matrix
 	STILLFRAME_CRASH_POINTS=all $(BIN)/python -m pytest -n $(JOBS) -m crash --timeout 3600
+
+test-equivalence: $(VENV)/.dev ## Incremental snapshots against full copies, through a long random schedule
+	STILLFRAME_EQUIVALENCE_OPERATIONS=10000 $(BIN)/python -m pytest --timeout 14400 \
+		tests/integration/backup/test_equivalence.py
 
 lint: $(VENV)/.dev ## Style, layers
 	$(BIN)/ruff check src tests bench

@@ -9,7 +9,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 _FOREIGN = ("STILLFRAME_", "AWS_", "PG")
-_OURS = {"STILLFRAME_CRASH_POINTS"}
+_OURS = {
+    "STILLFRAME_CRASH_POINTS",
+    "STILLFRAME_EQUIVALENCE_OPERATIONS",
+    "STILLFRAME_EQUIVALENCE_SEED",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,8 @@ _CONSTANT = {
     # What snapshots rest on (rules 8, 21, 34).
     "wal_level": "replica",
     "summarize_wal": "on",
-    "wal_summary_keep_time": "0",
+    # Without a bound they would gather for ever; a parent older than this costs a full read, with the reason.
+    "wal_summary_keep_time": "90d",
     "full_page_writes": "on",
     # Before recovery PostgreSQL syncs every file one by one, which takes longer than all the rest of a start.
     **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
