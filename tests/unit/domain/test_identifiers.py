@@ -32,9 +32,7 @@ def test_a_snapshot_may_not_be_named_otherwise(name: str) -> None:
         parse_snapshot_name(name)
 
 
-@pytest.mark.parametrize(
-    "text", ["12345678901", "1234567890123", "12345678901a", "", "\uff11" * 12]
-)
+@pytest.mark.parametrize("text", ["12345678901", "1234567890123", "12345678901a", "", "\uff11" * 12])
 def test_an_account_is_twelve_ascii_digits(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_account_id(text)
