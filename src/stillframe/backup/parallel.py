@@ -1,5 +1,7 @@
 """Running many small pieces of work on a few threads, until they are done, one fails, or somebody cancels."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -8,6 +10,9 @@ from stillframe.domain.cancel import CancelToken
 
 Unit = Callable[[], None]
 _HEARTBEAT_SECONDS = 1.0
+_POLITENESS = 5
+"""How much nicer than the rest of the process these threads are: they would take every core, and queries and API
+calls on the same machine come in short bursts that must not wait behind them."""
 
 
 def run_parallel(
@@ -44,9 +49,17 @@ def _watch(running: "list[Future[None]]", heartbeat: Callable[[], None]) -> None
 
 
 def _work(source: "_Shared", cancel: CancelToken) -> None:
+    _be_polite()
     while (unit := source.take()) is not None:
         cancel.raise_if_cancelled()
         unit()
+
+
+def _be_polite() -> None:
+    """Give way to others. Linux knows a priority of each thread; elsewhere it would be the whole process's."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, 0) + _POLITENESS)
 
 
 class _Shared:
