@@ -48,6 +48,8 @@ class Options:
     """Write every single measurement to this file."""
     record: bool = False
     """Write docs/benchmarks.md."""
+    note: str = ""
+    """A sentence about the circumstances, for the page and the terminal."""
     directory: Path | None = None
     """Where to make the temporary directory: on a disk with room, and not in memory."""
 
@@ -75,6 +77,7 @@ def bench(options: Options = Options()) -> int:
             versions = describe_versions(house.machine.installation.build)
     report = Report(
         command=" ".join(["python -m bench", *_arguments(options)]),
+        note=options.note,
         started_at=started_at,
         machine=machine,
         versions=versions,
@@ -128,10 +131,10 @@ def _sections(house: Warehouse, options: Options, chosen: list[str], console: Co
 
 
 def _arguments(options: Options) -> list[str]:
-    """The command line without what says where files are."""
-    places = {str(place) for place in (options.json, options.directory) if place is not None}
-    given = [one for one in sys.argv[1:] if one not in {"--json", "--directory", *places}]
-    return [one for one in given if not one.startswith(("--json=", "--directory="))]
+    """The command line without what says where files are, and without the note."""
+    left_out = {"--json", "--directory", "--note", str(options.json), str(options.directory), options.note}
+    given = [one for one in sys.argv[1:] if one not in left_out]
+    return [one for one in given if not one.startswith(("--json=", "--directory=", "--note="))]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Report:
     """A whole run."""
 
     command: str
+    note: str
     started_at: datetime
     machine: Mapping[str, str]
     versions: Mapping[str, str]
@@ -33,6 +34,8 @@ class Report:
 
 def show(report: Report, console: Console) -> None:
     """Tables in the terminal, the goals last."""
+    if report.note:
+        console.print(report.note, markup=False)
     for title, facts in (("Machine", report.machine), ("Versions", report.versions)):
         console.print(f"[bold]{title}[/]: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     for table in (table for section in report.sections for table in section.tables):
@@ -58,6 +61,7 @@ def write_json(report: Report, path: Path) -> None:
     """Everything, with every single measurement."""
     content: dict[str, Any] = {
         "command": report.command,
+        "note": report.note,
         "started_at": report.started_at.isoformat(),
         "machine": dict(report.machine),
         "versions": dict(report.versions),
@@ -77,6 +81,8 @@ def _lines(report: Report) -> Iterator[str]:
     day = report.started_at.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC")
     yield from ("# Benchmarks", "", f"Written by `{report.command}` on {day}. Do not edit: run it again.", "")
     yield from ("Ours and the peers, in one run, on the same data, in turns. `make bench` repeats it.", "")
+    if report.note:
+        yield from (report.note, "")
     yield from ("## Goals", "", "| goal | found | |", "|---|---|---|")
     yield from (f"| {goal.text} | {goal.found} | {goal.verdict} |" for goal in report.goals)
     yield ""
