@@ -30,14 +30,6 @@ def damage_sentences(
     return _sentences(source, serious, databases=databases, total=findings.damaged_count)
 
 
-def warning_sentences(
-    source: Cluster, findings: Findings, *, databases: Sequence[Database]
-) -> tuple[str, ...]:
-    """The same for pages that their readers make anew, so that nothing is lost by them."""
-    harmless = [page for page in findings.damaged if page.harmless]
-    return _sentences(source, harmless, databases=databases, total=len(harmless))
-
-
 def _sentences(
     source: Cluster, pages: Sequence[DamagedPage], *, databases: Sequence[Database], total: int
 ) -> tuple[str, ...]:

@@ -4,7 +4,14 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from stillframe.domain.identifiers import AccountId, KmsKeyId, NamespaceId, Region, Scope
+from stillframe.domain.identifiers import (
+    AccountId,
+    KmsKeyId,
+    NamespaceId,
+    Region,
+    Scope,
+    managed_secret_arn,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +59,8 @@ class ManagedSecret:
 
     @property
     def arn(self) -> str:
-        """Shaped like the ARN of a secret, since that is what clients parse."""
-        return f"arn:aws:secretsmanager:{self.region}:{self.account}:secret:redshift!{self.id}"
+        """What `adminPasswordSecretArn` shows."""
+        return managed_secret_arn(Scope(account=self.account, region=self.region), self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

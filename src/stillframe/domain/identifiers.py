@@ -128,3 +128,8 @@ def parse_kms_key_id(text: str) -> KmsKeyId:
     if text != AWS_OWNED_KMS_KEY and not _KMS_KEY.fullmatch(text):
         raise InvalidRequest(f"{text[:64]} is not the id, alias or ARN of a KMS key.")
     return KmsKeyId(text)
+
+
+def managed_secret_arn(scope: Scope, identifier: uuid.UUID) -> str:
+    """The name of an admin password that the service chose: shaped like a secret's ARN, which clients parse."""
+    return f"arn:aws:secretsmanager:{scope.region}:{scope.account}:secret:redshift!{identifier}"

@@ -17,6 +17,7 @@ from stillframe.domain.identifiers import (
     ResourceKind,
     Scope,
     SnapshotId,
+    managed_secret_arn,
 )
 
 
@@ -59,6 +60,11 @@ class Namespace:
     def arn(self) -> str:
         """Its ARN, made of its UUID."""
         return str(Arn.of(self.scope, ResourceKind.NAMESPACE, self.id))
+
+    @property
+    def admin_secret_arn(self) -> str | None:
+        """The name of the managed admin password; None when the service does not manage it."""
+        return managed_secret_arn(self.scope, self.admin_secret_id) if self.admin_secret_id else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,6 @@ _BASE = np.array(
 Buffer = bytes | bytearray | memoryview
 
 
-def page_count(data: Buffer) -> int:
-    """How many whole pages `data` holds; a partial one at the end does not count."""
-    return len(data) // PAGE_SIZE
-
-
 def page_checksums(pages: Buffer, *, blocks: NDArray[np.uint32]) -> NDArray[np.uint16]:
     """The checksum that each page should carry (PostgreSQL: pg_checksum_page()).
 

@@ -136,14 +136,6 @@ class Namespaces:
                 next_token=next_token,
             )
 
-    def managed_secret_arn(self, namespace: Namespace) -> str | None:
-        """The ARN of the secret that holds the admin password, when the service manages it."""
-        if namespace.admin_secret_id is None:
-            return None
-        with self._base.catalog.transaction() as transaction:
-            secret = transaction.managed_secrets.find(id=namespace.admin_secret_id)
-        return secret.arn if secret is not None else None
-
     def update(self, caller: Caller, name: str, change: NamespaceChange) -> Namespace:
         """The namespace, MODIFYING until the change is in force. Raises NotFound, Conflict, InvalidRequest."""
         _require_one_change(change)

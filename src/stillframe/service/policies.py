@@ -6,6 +6,7 @@ A policy is kept and echoed as the caller wrote it; what it means is read from i
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stillframe.catalog import Transaction
@@ -64,12 +65,29 @@ class ResourcePolicies:
                 raise _no_policy(arn)
 
 
-def accounts_allowed_to_restore(
-    transaction: Transaction, arn: str, *, action: str = RESTORE
-) -> Sequence[AccountId]:
-    """The accounts that the policy on this snapshot allows `action`, sorted; empty without a policy."""
-    policy = transaction.policies.find(resource_arn=arn)
-    return accounts_granted(policy.policy, action) if policy is not None else ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreAccess:
+    """The accounts that a snapshot's policy lets restore it into a namespace, and to a provisioned cluster."""
+
+    serverless: Sequence[AccountId] = ()
+    provisioned: Sequence[AccountId] = ()
+
+
+def restore_access(transaction: Transaction, arns: Sequence[str]) -> Sequence[RestoreAccess]:
+    """What the policies on these snapshots grant, in their order; nothing where there is no policy."""
+    granted = {
+        policy.resource_arn: RestoreAccess(
+            serverless=accounts_granted(policy.policy, RESTORE),
+            provisioned=accounts_granted(policy.policy, PROVISIONED_RESTORE),
+        )
+        for policy in transaction.policies.list(resource_arn=tuple(arns))
+    }
+    return [granted.get(arn, RestoreAccess()) for arn in arns]
+
+
+def accounts_allowed_to_restore(transaction: Transaction, arn: str) -> Sequence[AccountId]:
+    """The accounts that the policy on this snapshot allows to restore it, sorted; empty without a policy."""
+    return restore_access(transaction, [arn])[0].serverless
 
 
 def accounts_granted(policy: str, action: str) -> Sequence[AccountId]:

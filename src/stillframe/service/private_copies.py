@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from stillframe.backup.restore import restore, start_restored
+from stillframe.backup.restore import start_restored
 from stillframe.domain.snapshot import Snapshot
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.settings import ServerSettings
-from stillframe.repository import SnapshotReader
 from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.watch import Watch
+from stillframe.service.layout import lay_out
 from stillframe.service.repositories import Repositories
 from stillframe.service.room import require_room
 from stillframe.service.servers import Servers
@@ -69,26 +69,11 @@ class PrivateCopies:
     def _open(self, snapshot: Snapshot, place: CopyPlace, watch: Watch) -> Cluster:
         require_room(self._base.settings.paths.root, snapshot.logical_bytes or 0)
         cluster = self._servers.cluster(place.namespace_id, place.copy_id)
-        self._servers.machine.identity.make_directory(cluster.data_directory.parent)
         with self._repositories.of(snapshot.region).open_snapshot(snapshot.id) as reader:
-            timeline = self._lay_out(reader, cluster, watch)
+            timeline = lay_out(self._base, reader, cluster, watch)
             watch.progress.begin("opening the snapshot")
             start_restored(cluster, reader.document.facts, timeline=timeline, settings=self._settings())
         return cluster
-
-    def _lay_out(self, reader: SnapshotReader, cluster: Cluster, watch: Watch) -> int:
-        facts = reader.document.facts
-        with self._base.catalog.transaction() as transaction:
-            timeline = transaction.take_timeline(facts.postgres.system_identifier, facts.timeline + 1)
-        restore(
-            reader,
-            cluster.data_directory,
-            identity=cluster.identity,
-            threads=self._base.settings.copy_threads,
-            progress=watch.progress,
-            cancel=watch.cancel,
-        )
-        return timeline
 
     def _settings(self) -> ServerSettings:
         settings = self._servers.settings_for(None)

@@ -154,10 +154,6 @@ class Servers:
         directories = sorted(self._base.settings.paths.namespace(namespace_id).glob("*"))
         return [self.cluster(namespace_id, uuid.UUID(directory.name)) for directory in directories]
 
-    def new_incarnation_id(self) -> IncarnationId:
-        """A fresh identifier."""
-        return IncarnationId(self._base.new_id())
-
     def drop(self, namespace_id: uuid.UUID, incarnation_id: uuid.UUID) -> None:
         """Stop an incarnation's server and remove its files. Nothing happens when there are none."""
         cluster = self.cluster(namespace_id, incarnation_id)
@@ -194,7 +190,7 @@ class Servers:
 
     def _new_incarnation(self, namespace: Namespace) -> Incarnation:
         return Incarnation(
-            id=self.new_incarnation_id(),
+            id=IncarnationId(self._base.new_id()),
             namespace_id=namespace.id,
             lineage_id=LineageId(self._base.new_id()),
             created_at=self._base.clock.now(),

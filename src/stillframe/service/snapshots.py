@@ -8,7 +8,6 @@ from typing import Any
 from stillframe.catalog import Transaction
 from stillframe.domain.access import Caller
 from stillframe.domain.identifiers import (
-    AccountId,
     Arn,
     ResourceKind,
     Scope,
@@ -31,7 +30,13 @@ from stillframe.service.foundation import (
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
 from stillframe.service.pagination import Listing, paginate
-from stillframe.service.policies import PROVISIONED_RESTORE, accounts_allowed_to_restore
+from stillframe.service.policies import (
+    RESTORE,
+    RestoreAccess,
+    accounts_allowed_to_restore,
+    accounts_granted,
+    restore_access,
+)
 from stillframe.service.repositories import Repositories
 from stillframe.service.tags import attach, check_tags
 
@@ -107,15 +112,10 @@ class Snapshots:
         with self._base.catalog.transaction() as transaction:
             return find_snapshot(transaction, caller, selector)
 
-    def accounts_with_restore_access(self, snapshot: Snapshot) -> Sequence[AccountId]:
-        """The accounts a resource policy allows to restore this snapshot."""
+    def restore_access(self, snapshots: Sequence[Snapshot]) -> Sequence[RestoreAccess]:
+        """Who may restore each of these snapshots beside its owner, in their order; one look for all of them."""
         with self._base.catalog.transaction() as transaction:
-            return accounts_allowed_to_restore(transaction, snapshot.arn)
-
-    def accounts_with_provisioned_access(self, snapshot: Snapshot) -> Sequence[AccountId]:
-        """The accounts a resource policy allows to restore this snapshot to a provisioned cluster."""
-        with self._base.catalog.transaction() as transaction:
-            return accounts_allowed_to_restore(transaction, snapshot.arn, action=PROVISIONED_RESTORE)
+            return restore_access(transaction, [snapshot.arn for snapshot in snapshots])
 
     def list(
         self, caller: Caller, chosen: SnapshotFilter, *, max_results: int | None, next_token: str | None
@@ -203,9 +203,6 @@ def new_snapshot(
     if taken >= base.settings.quotas.snapshots:
         raise QuotaExceeded("The quota of snapshots for this account and Region is reached.")
     workgroup = transaction.workgroups.find(namespace_id=namespace.id)
-    secret = (
-        transaction.managed_secrets.find(id=namespace.admin_secret_id) if namespace.admin_secret_id else None
-    )
     snapshot = Snapshot(
         id=snapshot_id,
         account=namespace.account,
@@ -219,8 +216,8 @@ def new_snapshot(
         admin_username=namespace.admin_username,
         db_name=namespace.db_name,
         kms_key_id=namespace.kms_key_id,
-        admin_secret_arn=secret.arn if secret else None,
-        admin_secret_kms_key_id=secret.kms_key_id if secret else None,
+        admin_secret_arn=namespace.admin_secret_arn,
+        admin_secret_kms_key_id=namespace.admin_secret_kms_key_id,
         publicly_accessible=workgroup.publicly_accessible if workgroup else False,
     )
     try:
@@ -328,5 +325,5 @@ def _shared_with(transaction: Transaction, caller: Caller, owner: str) -> frozen
     return frozenset(
         Arn.parse(policy.resource_arn).id
         for policy in policies
-        if caller.account in accounts_allowed_to_restore(transaction, policy.resource_arn)
+        if caller.account in accounts_granted(policy.policy, RESTORE)
     )

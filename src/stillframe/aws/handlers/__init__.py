@@ -44,7 +44,7 @@ class UseCases:
 
 def build_handlers(use_cases: UseCases, now: Callable[[], datetime]) -> Handlers:
     """The handler of every operation that is built, by the operation's name."""
-    snapshots = SnapshotHandlers(use_cases.snapshots, use_cases.restores, use_cases.namespaces, now)
+    snapshots = SnapshotHandlers(use_cases.snapshots, use_cases.restores, now)
     groups: tuple[Mapping[str, object], ...] = (
         NamespaceHandlers(use_cases.namespaces).table(),
         WorkgroupHandlers(use_cases.workgroups).table(),

@@ -49,17 +49,17 @@ class NamespaceHandlers:
             log_exports=members.get("logExports") or (),
             tags=tags_of(members),
         )
-        return {"namespace": self.present(self._namespaces.create(caller, request))}
+        return {"namespace": present_namespace(self._namespaces.create(caller, request))}
 
     def get(self, caller: Caller, members: dict[str, Any]) -> Mapping[str, Any]:
         """GetNamespace."""
-        return {"namespace": self.present(self._namespaces.get(caller, members["namespaceName"]))}
+        return {"namespace": present_namespace(self._namespaces.get(caller, members["namespaceName"]))}
 
     def list(self, caller: Caller, members: dict[str, Any]) -> Mapping[str, Any]:
         """ListNamespaces."""
         page = self._namespaces.list(caller, **page_of(members))
         return {
-            "namespaces": [self.present(namespace) for namespace in page.items],
+            "namespaces": [present_namespace(namespace) for namespace in page.items],
             "nextToken": page.next_token,
         }
 
@@ -77,7 +77,9 @@ class NamespaceHandlers:
             iam_roles=members.get("iamRoles"),
             log_exports=members.get("logExports"),
         )
-        return {"namespace": self.present(self._namespaces.update(caller, members["namespaceName"], change))}
+        return {
+            "namespace": present_namespace(self._namespaces.update(caller, members["namespaceName"], change))
+        }
 
     def delete(self, caller: Caller, members: dict[str, Any]) -> Mapping[str, Any]:
         """DeleteNamespace."""
@@ -87,14 +89,10 @@ class NamespaceHandlers:
             final_snapshot_name=members.get("finalSnapshotName"),
             final_retention_days=members.get("finalSnapshotRetentionPeriod"),
         )
-        return {"namespace": self.present(namespace)}
-
-    def present(self, namespace: Namespace) -> Mapping[str, Any]:
-        """A namespace as the wire shows it."""
-        return present_namespace(namespace, secret_arn=self._namespaces.managed_secret_arn(namespace))
+        return {"namespace": present_namespace(namespace)}
 
 
-def present_namespace(namespace: Namespace, *, secret_arn: str | None) -> Mapping[str, Any]:
+def present_namespace(namespace: Namespace) -> Mapping[str, Any]:
     """The API's Namespace. IAM roles come as the one string form that Terraform and CloudFormation parse."""
     return {
         "namespaceArn": namespace.arn,
@@ -103,8 +101,8 @@ def present_namespace(namespace: Namespace, *, secret_arn: str | None) -> Mappin
         "status": namespace.status.value,
         "creationDate": namespace.created_at,
         "adminUsername": namespace.admin_username,
-        "adminPasswordSecretArn": secret_arn,
-        "adminPasswordSecretKmsKeyId": namespace.admin_secret_kms_key_id if secret_arn else None,
+        "adminPasswordSecretArn": namespace.admin_secret_arn,
+        "adminPasswordSecretKmsKeyId": namespace.admin_secret_kms_key_id,
         "dbName": namespace.db_name,
         "kmsKeyId": namespace.kms_key_id,
         "defaultIamRoleArn": namespace.default_iam_role_arn,

@@ -1,6 +1,6 @@
 """The snapshot operations and RestoreFromSnapshot, with our CancelSnapshot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from stillframe.aws.handlers.namespaces import present_namespace
 from stillframe.aws.handlers.values import megabytes, page_of, tags_of
 from stillframe.domain.access import Caller
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus
-from stillframe.service.namespaces import Namespaces
+from stillframe.service.policies import RestoreAccess
 from stillframe.service.restores import RestoreRequest, Restores
 from stillframe.service.snapshots import SnapshotFilter, Snapshots, SnapshotSelector
 
@@ -17,12 +17,9 @@ from stillframe.service.snapshots import SnapshotFilter, Snapshots, SnapshotSele
 class SnapshotHandlers:
     """The snapshot operations on the wire."""
 
-    def __init__(
-        self, snapshots: Snapshots, restores: Restores, namespaces: Namespaces, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, snapshots: Snapshots, restores: Restores, now: Callable[[], datetime]) -> None:
         self._snapshots = snapshots
         self._restores = restores
-        self._namespaces = namespaces
         self._now = now
 
     def table(self) -> Mapping[str, Handler]:
@@ -63,7 +60,7 @@ class SnapshotHandlers:
         )
         page = self._snapshots.list(caller, chosen, **page_of(members))
         return {
-            "snapshots": [self.present(snapshot) for snapshot in page.items],
+            "snapshots": self._present_all(page.items),
             "nextToken": page.next_token,
         }
 
@@ -94,15 +91,22 @@ class SnapshotHandlers:
                 secret_kms_key_id=members.get("adminPasswordSecretKmsKeyId"),
             ),
         )
-        secret_arn = self._namespaces.managed_secret_arn(accepted.namespace)
         return {
-            "namespace": present_namespace(accepted.namespace, secret_arn=secret_arn),
+            "namespace": present_namespace(accepted.namespace),
             "ownerAccount": accepted.snapshot.account,
             "snapshotName": accepted.snapshot.name,
         }
 
     def present(self, snapshot: Snapshot) -> Mapping[str, Any]:
-        """The API's Snapshot. What is not known yet while it is CREATING is left out, never made up."""
+        """The API's Snapshot."""
+        return self._present_all([snapshot])[0]
+
+    def _present_all(self, snapshots: Sequence[Snapshot]) -> Sequence[Mapping[str, Any]]:
+        access = self._snapshots.restore_access(snapshots)
+        return [self._present(*pair) for pair in zip(snapshots, access, strict=True)]
+
+    def _present(self, snapshot: Snapshot, access: RestoreAccess) -> Mapping[str, Any]:
+        """What is not known yet while a snapshot is CREATING is left out, never made up."""
         return {
             "snapshotArn": snapshot.arn,
             "snapshotName": snapshot.name,
@@ -118,10 +122,8 @@ class SnapshotHandlers:
             "snapshotRetentionPeriod": snapshot.retention_days,
             "snapshotRetentionStartTime": snapshot.retention_started_at,
             "snapshotRemainingDays": snapshot.remaining_days(self._now()),
-            "accountsWithRestoreAccess": list(self._snapshots.accounts_with_restore_access(snapshot)),
-            "accountsWithProvisionedRestoreAccess": list(
-                self._snapshots.accounts_with_provisioned_access(snapshot)
-            ),
+            "accountsWithRestoreAccess": list(access.serverless),
+            "accountsWithProvisionedRestoreAccess": list(access.provisioned),
             **_progress(snapshot),
         }
 

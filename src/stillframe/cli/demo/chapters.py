@@ -1,7 +1,8 @@
 """The chapters of the story, in order."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from stillframe.cli.demo import databases, tpch
 from stillframe.cli.demo.databases import BILLING, DAMAGE, ROLE, WAREHOUSE
@@ -94,13 +95,7 @@ def bring_back(stage: Stage) -> None:
         workgroupName=WORKGROUP,
         snapshotName=_FIRST_SNAPSHOT,
     )
-    wait_for_operation(
-        stage.connection,
-        namespace=NAMESPACE,
-        request_id=answer["ResponseMetadata"]["RequestId"],
-        title="Restore",
-        terminal=stage.terminal,
-    )
+    _follow(stage, answer, title="Restore")
     _wait_for_workgroup(stage)
     with stage.database(WAREHOUSE) as connection:
         connection.execute("SELECT count(*) FROM nation")
@@ -140,13 +135,7 @@ def bring_one_table_back(stage: Stage) -> None:
         sourceTableName=_TABLE,
         newTableName=_TABLE,
     )
-    wait_for_operation(
-        stage.connection,
-        namespace=NAMESPACE,
-        request_id=answer["ResponseMetadata"]["RequestId"],
-        title=f"Table {_TABLE}",
-        terminal=stage.terminal,
-    )
+    _follow(stage, answer, title=f"Table {_TABLE}")
     stage.facts.table_seconds = time.perf_counter() - began
     _verify_table(stage)
 
@@ -162,6 +151,17 @@ CHAPTERS: tuple[Chapter, ...] = (
     bring_one_table_back,
 )
 """In the order they are played; each leaves the stage as the next one needs it."""
+
+
+def _follow(stage: Stage, answer: Mapping[str, Any], *, title: str) -> None:
+    """Show the operation that a call has begun until it ends."""
+    wait_for_operation(
+        stage.connection,
+        namespace=NAMESPACE,
+        request_id=answer["ResponseMetadata"]["RequestId"],
+        title=title,
+        terminal=stage.terminal,
+    )
 
 
 def _wait_for_workgroup(stage: Stage) -> None:

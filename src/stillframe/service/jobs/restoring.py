@@ -7,7 +7,7 @@ point of no return: a failure before it leaves the old databases, a crash after 
 import uuid
 from dataclasses import dataclass, replace
 
-from stillframe.backup.restore import restore, start_restored
+from stillframe.backup.restore import start_restored
 from stillframe.catalog import Transaction
 from stillframe.domain.identifiers import IncarnationId, KmsKeyId, LineageId, SnapshotId
 from stillframe.domain.namespace import Incarnation, Namespace
@@ -18,12 +18,13 @@ from stillframe.errors import InternalError
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import connect
 from stillframe.postgres.roles import set_password
-from stillframe.repository import SnapshotFacts, SnapshotReader
+from stillframe.repository import SnapshotFacts
 from stillframe.service.endpoints import Endpoints
 from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.runner import Failure
 from stillframe.service.jobs.states import free_in, load, load_namespace
 from stillframe.service.jobs.watch import Watch, watching
+from stillframe.service.layout import lay_out
 from stillframe.service.repositories import Repositories
 from stillframe.service.room import require_room
 from stillframe.service.servers import Servers
@@ -85,7 +86,6 @@ class RestoreFromSnapshot:
         """The new incarnation, running and checked, with the wanted admin password."""
         incarnation_id = _incarnation_of(operation)
         cluster = self._servers.cluster(namespace.id, incarnation_id)
-        self._servers.machine.identity.make_directory(cluster.data_directory.parent)
         snapshot = self._snapshot(operation)
         with (
             self._repositories.of(snapshot.region).open_snapshot(snapshot.id) as reader,
@@ -95,7 +95,7 @@ class RestoreFromSnapshot:
                 cancel_requested=lambda: False,
             ),
         ):
-            timeline = self._lay_out(reader, cluster, watch)
+            timeline = lay_out(self._base, reader, cluster, watch)
             start_restored(
                 cluster,
                 reader.document.facts,
@@ -115,21 +115,6 @@ class RestoreFromSnapshot:
             origin_snapshot_id=snapshot.id,
             ancestry=ancestry,
         )
-
-    def _lay_out(self, reader: SnapshotReader, cluster: Cluster, watch: Watch) -> int:
-        """Write the files; the timeline number that this restore, and no other, will have."""
-        facts = reader.document.facts
-        with self._base.catalog.transaction() as transaction:
-            timeline = transaction.take_timeline(facts.postgres.system_identifier, facts.timeline + 1)
-        restore(
-            reader,
-            cluster.data_directory,
-            identity=cluster.identity,
-            threads=self._base.settings.copy_threads,
-            progress=watch.progress,
-            cancel=watch.cancel,
-        )
-        return timeline
 
     def _set_managed_password(self, operation: Operation, snapshot: Snapshot, cluster: Cluster) -> None:
         verifier = operation.arguments.get("admin_verifier")
