@@ -8,7 +8,7 @@ PIN := --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-e
 	--strip-extras --no-header
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo serve test test-unit test-crash test-equivalence lint types check bench requirements clean
+.PHONY: demo serve test test-unit test-s3 test-store-faults test-crash test-equivalence test-gc test-hydration lint types check bench requirements clean
 
 demo: $(VENV)/.runtime ## The whole story on real data, in about a minute
 	$(BIN)/stillframe demo
@@ -19,9 +19,19 @@ serve: $(VENV)/.runtime ## The service in the foreground
 test: $(VENV)/.dev ## All tests but the long recorded runs
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not crash"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m crash
+	$(MAKE) test-s3
 
 test-unit: $(VENV)/.dev ## Only what needs no processes
 	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/contract
+
+test-s3: $(VENV)/.dev ## The tests of repositories once more, on a real S3 server
+	STILLFRAME_TEST_STORE=s3 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal \
+		tests/unit/repository tests/integration/repository \
+		tests/integration/backup/test_round_trip.py tests/integration/backup/test_incremental.py
+
+test-store-faults: $(VENV)/.dev ## Every wrong answer of an S3 server at every request of a capture and a restore
+	STILLFRAME_S3_FAULT_POINTS=all $(BIN)/python -m pytest -n $(JOBS) --timeout 3600 \
+		tests/integration/objectstore/test_store_faults.py
 
 test-crash: $(VENV)/.dev ## The whole crash matrix
 	STILLFRAME_CRASH_POINTS=all $(BIN)/python -m pytest -n $(JOBS) -m crash --timeout 3600
@@ -29,6 +39,12 @@ test-crash: $(VENV)/.dev ## The whole crash matrix
 test-equivalence: $(VENV)/.dev ## Incremental snapshots against full copies, through a long random schedule
 	STILLFRAME_EQUIVALENCE_OPERATIONS=10000 $(BIN)/python -m pytest --timeout 14400 \
 		tests/integration/backup/test_equivalence.py
+
+test-gc: $(VENV)/.dev ## A million steps of writers, readers, pins, deletions and sweeps, against a model
+	STILLFRAME_GC_STEPS=1000000 $(BIN)/python -m pytest --timeout 14400 -k "lost and nothing" tests/stateful/repository
+
+test-hydration: $(VENV)/.dev ## A long random history of a directory whose files arrive, against a model
+	STILLFRAME_HYDRATION_STEPS=2000 $(BIN)/python -m pytest --timeout 14400 tests/stateful/hydration
 
 lint: $(VENV)/.dev ## Style, layers
 	$(BIN)/ruff check src tests bench

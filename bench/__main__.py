@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.api import run_api
 from bench.copies import Rounds, run_copies, run_memory, run_second
+from bench.instant import run_instant
 from bench.machine import describe_machine, describe_versions
 from bench.relay import run_relay
 from bench.report import Report, show, write_json, write_markdown
@@ -24,7 +25,7 @@ from bench.workspace import workspace
 _PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 _REMARKS = Path(__file__).with_name("remarks.md")
 _LEAST_SCALE = 0.01
-_SECTIONS = ("copies", "second", "memory", "api", "relay", "startup")
+_SECTIONS = ("copies", "second", "instant", "memory", "api", "relay", "startup")
 
 app = App(name="bench", help=__doc__, result_action="return_value")
 
@@ -120,6 +121,7 @@ def _sections(house: Warehouse, options: Options, chosen: list[str], console: Co
     work: dict[str, Callable[[], Section]] = {
         "copies": lambda: run_copies(house, data.big, rounds, console),
         "second": lambda: run_second(house, data.big, console),
+        "instant": lambda: run_instant(house, data.big, rounds=options.rounds, console=console),
         "memory": lambda: run_memory(house, data.small),
         "api": lambda: run_api(house, data.big, duration=options.duration),
         "relay": lambda: run_relay(house, data.small, rounds=options.rounds, duration=options.duration),

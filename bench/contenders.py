@@ -221,7 +221,7 @@ class PlainBaseBackup:
 
     def bring_back(self) -> None:
         """cp -a, then fsync of every file: cp has no such option."""
-        _run("cp", "-a", str(self._copy), str(self._target))
+        run("cp", "-a", str(self._copy), str(self._target))
         sync_tree(self._target)
 
     def clean_return(self) -> None:
@@ -252,8 +252,8 @@ class TarBaseBackup(PlainBaseBackup):
     def bring_back(self) -> None:
         """tar -xz of the data and of the WAL, then fsync of every file."""
         self._target.mkdir(mode=0o700)
-        _run("tar", "-xzf", str(self._copy / "base.tar.gz"), "-C", str(self._target))
-        _run("tar", "-xzf", str(self._copy / "pg_wal.tar.gz"), "-C", str(self._target / "pg_wal"))
+        run("tar", "-xzf", str(self._copy / "base.tar.gz"), "-C", str(self._target))
+        run("tar", "-xzf", str(self._copy / "pg_wal.tar.gz"), "-C", str(self._target / "pg_wal"))
         sync_tree(self._target)
 
 
@@ -322,7 +322,7 @@ class Restic:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _restic(self, *arguments: str) -> None:
-        _run(
+        run(
             "restic",
             "--quiet",
             *arguments,
@@ -366,7 +366,7 @@ def _base_backup(source: Source, *options: str) -> None:
     cluster = source.cluster
     program = cluster.installation.program("pg_basebackup")
     address = ("-h", str(cluster.socket_directory), "-p", str(cluster.socket_port), "-U", "stillframe", "-w")
-    _run(str(program), *address, "-c", "fast", "-X", "stream", *options)
+    run(str(program), *address, "-c", "fast", "-X", "stream", *options)
 
 
 def _needed_wal(data: Path, label: str, last: str) -> list[str]:
@@ -389,7 +389,8 @@ def _fresh(directory: Path) -> Path:
     return directory
 
 
-def _run(*command: str, environment: dict[str, str] | None = None) -> None:
+def run(*command: str, environment: dict[str, str] | None = None) -> None:
+    """Run a program to its end; SystemExit with what it said when it fails."""
     done = subprocess.run(
         command,
         env=os.environ | (environment or {}),

@@ -14,6 +14,7 @@ from psycopg import sql
 from bench.measure import Stopwatch, find_child, tree_bytes
 from stillframe import Local
 from stillframe.cli.demo.tpch import TABLES, find_generator, load_tables
+from stillframe.clients import EXTENSION, ClientMaker
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
 
@@ -54,6 +55,7 @@ class Warehouse:
         self.local = local
         self.root = root
         self.client = local.client()
+        self._operator = ClientMaker(local.address)(EXTENSION)
         self.machine: Machine = find_machine(None, server_user=local.settings.server_user)
 
     @property
@@ -127,9 +129,14 @@ class Warehouse:
 
     def rekey(self, name: str) -> None:
         """Give a namespace a fresh KMS key: content is never shared across keys, so the next snapshot is full."""
-        key = f"arn:aws:kms:us-east-1:123456789012:key/{uuid.uuid4()}"
+        key = self._operator.create_key()["key"]["keyId"]
         self.client.update_namespace(namespaceName=name, kmsKeyId=key)
         self.await_available(name)
+
+    def arrival(self, name: str) -> dict[str, Any] | None:
+        """How far the files of a restored namespace have arrived; None when all are there."""
+        found: dict[str, Any] = self._operator.describe_namespace(namespaceName=name)
+        return found.get("arrival")
 
     def snapshot(self, name: str, snapshot: str) -> dict[str, Any]:
         """CreateSnapshot, and its last answer when it is AVAILABLE."""

@@ -100,6 +100,12 @@ class CatalogUnavailable(RetryLater):
     kind = "catalog_unavailable"
 
 
+class KeyManagementUnavailable(RetryLater):
+    """The key-management service did not answer, or answered with a passing error."""
+
+    kind = "key_management_unavailable"
+
+
 # --- The operator of this machine has to act ----------------------------------------------------------------
 
 

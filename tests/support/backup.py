@@ -13,17 +13,17 @@ from stillframe.domain.cancel import CancelToken
 from stillframe.domain.clock import SystemClock
 from stillframe.domain.identifiers import AWS_OWNED_KMS_KEY, LineageId, SnapshotId
 from stillframe.kms import LocalKeyManagement
-from stillframe.objectstore import LocalObjectStore
 from stillframe.postgres.cluster import Cluster
 from stillframe.repository import Repository, SnapshotAttributes, SnapshotDocument
 from support.postgres import SMALL, cluster_in, reachable_directory, stopped_at_the_end
+from support.stores import store_in
 
 
 def new_repository(directory: Path) -> Repository:
     """An empty repository in that directory, with its own key."""
     keys = LocalKeyManagement(directory / "keys")
     keys.ensure_key(AWS_OWNED_KMS_KEY)
-    return Repository.create_or_open(LocalObjectStore(directory / "repository"), keys)
+    return Repository.create_or_open(store_in(directory), keys)
 
 
 def new_progress() -> Progress:

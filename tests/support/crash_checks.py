@@ -6,6 +6,7 @@ from stillframe.domain.namespace import Namespace
 from stillframe.endpoint.client import EndpointClient
 from stillframe.endpoint.routes import RouteOutcome
 from stillframe.errors import Conflict
+from stillframe.postgres.cluster import ARRIVAL_FILE
 from stillframe.repository import Level
 from support.crash_fingerprint import differences
 from support.crash_operations import OTHER, World
@@ -51,7 +52,10 @@ def check_repository(rig: Rig) -> None:
 
 
 def check_processes(rig: Rig) -> None:
-    """One service, one worker, one endpoint, the catalog's server, and one for each workgroup: no others."""
+    """One service, one worker with its nursery, one endpoint, the catalog's server, and one for each workgroup.
+
+    Beside them a hydrator for each directory whose files are still arriving, and no other process.
+    """
     eventually(lambda: _expected_processes(rig), seconds=_GRACE, told="stray processes", rig=rig)
 
 
@@ -81,8 +85,11 @@ def _expected_processes(rig: Rig) -> None:
     servers = of_role(found, "postmaster")
     assert sorted(str(server.place) for server in servers) == sorted(str(place) for place in expected)
     assert {process.place for process in of_role(found, "backend")} <= expected
-    singles = [process.role for process in found if process.role not in {"postmaster", "backend"}]
-    assert sorted(singles) == ["endpoint", "service", "worker"], found
+    arriving = {path.parent.name for path in rig.settings.paths.root.glob(f"namespaces/*/*/{ARRIVAL_FILE}")}
+    assert {process.command.split()[-1] for process in of_role(found, "hydrator")} <= arriving
+    several = {"postmaster", "backend", "hydrator"}
+    singles = [process.role for process in found if process.role not in several]
+    assert sorted(singles) == ["endpoint", "nursery", "service", "worker"], found
 
 
 def _expected_routes(rig: Rig) -> None:

@@ -9,6 +9,11 @@ from pathlib import Path
 
 _SERVERS = {"postgres", "postmaster"}
 _PROC = Path("/proc")
+_NAMES = {
+    "hydrator": "stillframe.app.hydrator",
+    "nursery": "stillframe.app.nursery",
+    "endpoint": "stillframe.endpoint",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +32,7 @@ def processes(data: Path) -> list[Process]:
 
 
 def of_role(found: Iterable[Process], role: str) -> list[Process]:
-    """Those that play one role: service, worker, endpoint, postmaster, backend or helper."""
+    """Those that play one role: service, worker, nursery, hydrator, endpoint, postmaster, backend or helper."""
     return [process for process in found if process.role == role]
 
 
@@ -66,8 +71,9 @@ def _role(folder: Path, command: str, data: Path) -> str | None:
         return "worker" if _holds(folder, data) or _is_child_of_service(folder, data) else None
     if str(data) not in command:
         return None
-    if "stillframe.endpoint" in command:
-        return "endpoint"
+    for role, name in _NAMES.items():
+        if name in command:
+            return role
     if "stillframe serve" not in command:
         return "helper"
     # The worker begins as a fork of the service.

@@ -32,7 +32,7 @@ QUIET = replace(
     # Nothing may happen between the two copies that are compared.
     extra={**SMALL.extra, "autovacuum": "off", "checkpoint_timeout": "1d"},
 )
-_FIRST_USER_OID = 16384
+FIRST_USER_OID = 16384
 _PART = 16 * MEGABYTE
 
 
@@ -135,7 +135,7 @@ def _assert_same_pages(path: str, found: bytes, expected: bytes, *, start: int, 
     for index, lsn in enumerate(page_lsns(expected).tolist()):
         place = slice(index * PAGE_SIZE, (index + 1) * PAGE_SIZE)
         if found[place] != expected[place]:
-            assert relation.number < _FIRST_USER_OID, f"{path} block {first + index}"
+            assert relation.number < FIRST_USER_OID, f"{path} block {first + index}"
             assert lsn >= start, f"{path} block {first + index}"
 
 

@@ -1,5 +1,10 @@
-"""Random schedules of everything that changes files, for comparing incremental snapshots with full copies."""
+"""Random schedules of everything that changes files, for comparing incremental snapshots with full copies.
 
+With STILLFRAME_EQUIVALENCE_NATIVE=1 PostgreSQL's own programs copy the same history, and a run whose copies are not
+all right fails at its end, with the list of them.
+"""
+
+import os
 import random
 import threading
 import uuid
@@ -17,8 +22,11 @@ from stillframe.postgres.connection import connect
 from stillframe.repository import AncestryEntry
 from support.backup import restored
 from support.equivalence import QUIET, Rig, equivalence_rig
+from support.equivalence_native import NativeRig, native_rig
 from support.postgres import login
 
+# Read before the tests are run: none of them sees the developer's own settings.
+_NATIVE: Final = os.environ.get("STILLFRAME_EQUIVALENCE_NATIVE") == "1"
 _TABLES: Final = tuple(f"t{number}" for number in range(6))
 _DATABASES: Final = ("d0", "d1")
 _REFUSALS = (psycopg.errors.UndefinedTable, psycopg.errors.DuplicateTable, psycopg.errors.UndefinedObject)
@@ -111,14 +119,19 @@ class Schedule:
 
 @contextmanager
 def schedule(seed: int) -> Iterator[Schedule]:
-    """A schedule that begins with a first, full snapshot of a new namespace."""
+    """A schedule that begins with a first, full snapshot of a new namespace.
+
+    Raises AssertionError when the native programs take part and copied something wrong.
+    """
     with ExitStack() as stack:
-        rig = stack.enter_context(equivalence_rig())
+        rig = stack.enter_context(native_rig() if _NATIVE else equivalence_rig())
         made = Schedule(rig=rig, rng=random.Random(seed), stack=stack)
         made.manage("CREATE TABLESPACE place LOCATION ''", "GRANT CREATE ON TABLESPACE place TO admin")
         made.run("CREATE SEQUENCE tickets")
         rig.capture()
         yield made
+        if isinstance(rig, NativeRig):
+            assert not rig.wrong, rig.report()
 
 
 def _create(now: Schedule) -> None:
@@ -163,17 +176,22 @@ def _maintain(now: Schedule) -> None:
 
 
 def _shrink_and_grow(now: Schedule) -> None:
-    """The order of truncation and growth is what an incremental copy gets wrong when it gets one wrong."""
+    """The order of truncation and growth is what an incremental copy gets wrong when it gets one wrong.
+
+    Rows are chosen by their place: whatever was inserted before, pages at the end become empty and are cut off.
+    """
     name = now.table()
-    now.run(f"DELETE FROM {name} WHERE n > {now.rng.randint(0, 500)}", f"VACUUM {name}")
+    kept = f"(pg_relation_size('{name}') / 8192 * {now.rng.uniform(0, 0.9):.2f})::int"
+    now.run(f"DELETE FROM {name} WHERE ctid >= format('(%s,1)', {kept})::tid", f"VACUUM {name}")
     if now.rng.random() < 0.5:
         now.manage("CHECKPOINT")
-    _insert(now, name)
+    grow = now.rng.choice([_insert, _copy_in])
+    grow(now, name)
 
 
-def _copy_in(now: Schedule) -> None:
+def _copy_in(now: Schedule, name: str | None = None) -> None:
     """COPY extends by many pages, of which some stay empty without being in WAL."""
-    name = now.table()
+    name = name or now.table()
     now.log.append(f"COPY {name}")
     with login(now.rig.cluster) as admin, admin.cursor() as cursor:
         try:

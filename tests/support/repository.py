@@ -8,7 +8,7 @@ from pathlib import Path
 from stillframe.domain.identifiers import AWS_OWNED_KMS_KEY, KmsKeyId, LineageId, SnapshotId
 from stillframe.domain.lsn import Lsn
 from stillframe.kms import LocalKeyManagement
-from stillframe.objectstore import LocalObjectStore, ObjectStore
+from stillframe.objectstore import ObjectStore
 from stillframe.repository import (
     AncestryEntry,
     CaptureMode,
@@ -21,6 +21,7 @@ from stillframe.repository import (
     SnapshotFacts,
     SnapshotReader,
 )
+from support.stores import store_in
 
 BLOCK = 8192
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -37,7 +38,7 @@ def keys_in(directory: Path, *key_ids: KmsKeyId) -> LocalKeyManagement:
 
 def repository_in(directory: Path, store: ObjectStore | None = None) -> Repository:
     """A repository below this directory, or in this store with its keys there."""
-    return Repository.create_or_open(store or LocalObjectStore(directory / "repository"), keys_in(directory))
+    return Repository.create_or_open(store or store_in(directory), keys_in(directory))
 
 
 def page(seed: int) -> bytes:

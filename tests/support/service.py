@@ -126,6 +126,12 @@ class Account:
         """boto3's client in the first Region."""
         return self.in_region(REGION)
 
+    def make_key(self, alias: str | None = None) -> str:
+        """The ARN of a new key in the first Region."""
+        given = {"alias": alias} if alias else {}
+        arn: str = self.service.operator_of(self).create_key(**given)["key"]["keyId"]
+        return arn
+
     def in_region(self, region: str) -> Any:
         """boto3's client in another Region."""
         return self.service.client_of(self, region=region)

@@ -170,8 +170,7 @@ def _be_worker(run: Callable[[int], int], receiving: int) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.closerange(3, receiving)
-        os.closerange(receiving + 1, os.sysconf("SC_OPEN_MAX"))
+        close_all_but(receiving)
         _be_silent()
         os.chdir("/")
         status = run(receiving)
@@ -180,6 +179,12 @@ def _be_worker(run: Callable[[int], int], receiving: int) -> NoReturn:
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def close_all_but(kept: int) -> None:
+    """Close every descriptor but the standard ones and this one."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _be_silent() -> None:
@@ -197,13 +202,13 @@ def _launch(settings: Settings) -> Child:
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env=_environment(str(Path(stillframe.__file__).parent.parent)),
+            env=program_environment(),
             cwd="/",
         )
     except OSError as error:
         raise ServerUnavailable(f"The worker process could not be started: {error.strerror}") from error
     child = _Program(process)
-    child.say(settings.model_dump_json(exclude={"secret_access_key"}).encode() + b"\n")
+    child.say(settings.handed_down())
     return child
 
 
@@ -216,12 +221,13 @@ def _ended(child: Child, *, seconds: float) -> bool:
     return child.poll() is not None
 
 
-def _environment(source: str) -> dict[str, str]:
-    """Ours without what belongs to clients; the search path stays, for it may be how this package was found."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "PG", "STILLFRAME_"))
-    }
+def program_environment() -> dict[str, str]:
+    """Ours without what belongs to PostgreSQL's clients, and without settings: those are handed down.
+
+    The AWS SDK's variables stay, for they may be how buckets and keys are reached, and so does the search path,
+    for it may be how this package was found.
+    """
+    source = str(Path(stillframe.__file__).parent.parent)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "STILLFRAME_"))}
     path = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     return kept | {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}

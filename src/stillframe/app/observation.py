@@ -1,13 +1,18 @@
 """Figures that are read from the catalog when they are asked for, so that both processes' work is in them."""
 
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from stillframe.app.composition import Parts
+from stillframe.domain.identifiers import Region
 from stillframe.domain.operation import Operation, OperationKind, OperationStatus
+from stillframe.domain.proof import Proof
 from stillframe.domain.snapshot import SnapshotStatus
+from stillframe.domain.verification import Verification
 from stillframe.errors import StillframeError
 
 
@@ -24,7 +29,12 @@ class CatalogCollector:
     def collect(self) -> Iterator[Metric]:
         """All families; none of the catalog's when it does not answer, which is a figure of its own."""
         try:
-            families = [*self._operations(), *self._snapshots(), *self._repositories()]
+            families = [
+                *self._operations(),
+                *self._snapshots(),
+                *self._assurance(),
+                *self._repositories(),
+            ]
             up = 1
         except StillframeError:
             families, up = [], 0
@@ -33,7 +43,23 @@ class CatalogCollector:
         yield GaugeMetricFamily(
             "stillframe_data_free_bytes", "Free bytes below the data directory.", value=free
         )
+        yield from self._hydrations()
         yield from families
+
+    def _hydrations(self) -> Iterator[Metric]:
+        """Asked of the hydrators themselves, one after the other."""
+        found = list(self._parts.hydrations.statuses())
+        missing = sum(status.total_bytes - status.arrived_bytes for status in found if status is not None)
+        stalled = sum(status is None or status.stalled is not None for status in found)
+        yield GaugeMetricFamily(
+            "stillframe_hydrations", "Restored directories whose files are still arriving.", value=len(found)
+        )
+        yield GaugeMetricFamily(
+            "stillframe_hydration_missing_bytes", "What has not arrived of them.", value=missing
+        )
+        yield GaugeMetricFamily(
+            "stillframe_hydrations_stalled", "How many of them get nothing at the moment.", value=stalled
+        )
 
     def _operations(self) -> Iterator[Metric]:
         count = GaugeMetricFamily(
@@ -82,13 +108,93 @@ class CatalogCollector:
         yield count
         yield logical
 
+    def _assurance(self) -> Iterator[Metric]:
+        """What proofs and verifications came to, and what is open."""
+        with self._parts.catalog.transaction() as transaction:
+            proofs = transaction.proofs.list()
+            verifications = transaction.verifications.list()
+            opened = Counter(copy.region for copy in transaction.open_snapshots.list())
+            known = transaction.snapshots.list(status=SnapshotStatus.AVAILABLE)
+        yield from _proof_figures(proofs)
+        proven = {proof.snapshot_id for proof in proofs}
+        yield _by_region(
+            GaugeMetricFamily(
+                "stillframe_snapshots_unproven", "AVAILABLE snapshots without a proof.", labels=["region"]
+            ),
+            Counter(snapshot.region for snapshot in known if snapshot.id not in proven),
+        )
+        yield _by_region(
+            GaugeMetricFamily(
+                "stillframe_snapshots_damaged",
+                "AVAILABLE snapshots that were captured with damaged pages.",
+                labels=["region"],
+            ),
+            Counter(snapshot.region for snapshot in known if snapshot.damage is not None),
+        )
+        yield _by_region(
+            GaugeMetricFamily("stillframe_open_snapshots", "Snapshots that are open.", labels=["region"]),
+            opened,
+        )
+        yield from _verification_figures(verifications)
+
     def _repositories(self) -> Iterator[Metric]:
         stored = GaugeMetricFamily(
             "stillframe_repository_stored_bytes", "Bytes that a Region's repository takes.", labels=["region"]
         )
-        for region, repository in self._parts.repositories.existing():
-            stored.add_metric([region], repository.statistics().stored_bytes)
+        try:
+            for region, repository in self._parts.repositories.existing():
+                stored.add_metric([region], repository.statistics().stored_bytes)
+        except StillframeError:
+            # A store that does not answer has no figures, and the catalog's are none the worse for it.
+            return
         yield stored
+
+
+def _proof_figures(proofs: Sequence[Proof]) -> Iterator[Metric]:
+    count = GaugeMetricFamily(
+        "stillframe_snapshot_proofs",
+        "Snapshots by the result of their newest proof.",
+        labels=["region", "result"],
+    )
+    for (region, result), number in Counter((proof.region, proof.result.value) for proof in proofs).items():
+        count.add_metric([region, result], number)
+    newest = GaugeMetricFamily(
+        "stillframe_snapshot_last_proof_timestamp_seconds",
+        "When a snapshot was last proven.",
+        labels=["region"],
+    )
+    yield count
+    yield _by_region(newest, _newest((proof.region, proof.proved_at) for proof in proofs))
+
+
+def _verification_figures(verifications: Sequence[Verification]) -> Iterator[Metric]:
+    yield _by_region(
+        GaugeMetricFamily(
+            "stillframe_repository_verified_timestamp_seconds",
+            "When every stored byte was last read and checked.",
+            labels=["region"],
+        ),
+        _newest((found.region, found.finished_at) for found in verifications),
+    )
+    yield _by_region(
+        GaugeMetricFamily(
+            "stillframe_repository_findings", "What was wrong then, in number.", labels=["region"]
+        ),
+        {found.region: found.finding_count for found in verifications},
+    )
+
+
+def _newest(moments: Iterable[tuple[Region, datetime]]) -> dict[Region, float]:
+    newest: dict[Region, float] = {}
+    for region, moment in moments:
+        newest[region] = max(newest.get(region, 0.0), moment.timestamp())
+    return newest
+
+
+def _by_region(family: GaugeMetricFamily, values: Mapping[Region, float]) -> GaugeMetricFamily:
+    for region, value in values.items():
+        family.add_metric([region], value)
+    return family
 
 
 def _duration(operation: Operation) -> float:

@@ -23,6 +23,7 @@ from stillframe.domain.snapshot import Snapshot, SnapshotStatus
 from stillframe.errors import Conflict
 from stillframe.repository import SnapshotDocument
 from stillframe.service.jobs.capturing import figures_of
+from stillframe.service.proofs import from_attributes
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,9 @@ def _add(parts: Parts, document: SnapshotDocument) -> int:
             log.warning("snapshot_name_taken", snapshot=snapshot.name, snapshot_id=str(snapshot.id))
             return 0
         _add_tags(transaction, snapshot, document)
+        proof = from_attributes(document.attributes)
+        if proof is not None:
+            transaction.proofs.upsert(proof)
     return 1
 
 

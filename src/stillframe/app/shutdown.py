@@ -8,8 +8,8 @@ from stillframe.app.lock import held_lock
 from stillframe.config import Settings
 from stillframe.endpoint.client import EndpointClient
 from stillframe.errors import ServerUnavailable
-from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
+from stillframe.service.arrivals import stop_cluster
 
 _AT_ONCE = 8
 
@@ -38,7 +38,7 @@ def _stop_namespaces(settings: Settings, machine: Machine) -> None:
         for path in directories
     ]
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        for outcome in [pool.submit(Cluster.stop, cluster) for cluster in clusters]:
+        for outcome in [pool.submit(stop_cluster, cluster) for cluster in clusters]:
             outcome.result()
 
 

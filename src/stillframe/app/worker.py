@@ -15,12 +15,17 @@ from setproctitle import setproctitle
 from stillframe.app.catalog_server import catalog_conninfo
 from stillframe.app.composition import (
     Parts,
+    build_open_copies,
     build_parts,
+    build_proof_schedule,
     build_retention,
     build_runner,
     build_supervisor,
+    build_verification_schedule,
 )
+from stillframe.app.hydrator import hydrate
 from stillframe.app.lock import held_lock
+from stillframe.app.nursery import Nursery
 from stillframe.catalog import JobWorker, PeriodicTask, recover
 from stillframe.config import Settings
 from stillframe.service.jobs.runner import Runner
@@ -44,10 +49,12 @@ def main() -> int:
 
 def run_worker(settings: Settings, parent: "ParentPipe") -> int:
     """Work until SIGTERM, or until the service is gone; the exit status."""
+    # Before this process has threads.
+    nursery = Nursery(settings, hydrate)
     parent.follow()
     # A fork of the service would look like a second one in a list of processes.
     setproctitle(f"stillframe.app.worker --data {settings.paths.root}")
-    parts = build_parts(settings)
+    parts = build_parts(settings, launcher=nursery)
     with held_lock(
         settings.paths.run / "worker.lock",
         patience=_HANDOVER_SECONDS,
@@ -94,8 +101,10 @@ class ParentPipe:
 def _work(parts: Parts) -> int:
     conninfo = catalog_conninfo(parts.catalog_cluster)
     runner, supervisor, retention = build_runner(parts), build_supervisor(parts), build_retention(parts)
+    open_copies = build_open_copies(parts)
     requeued = recover(conninfo)
     supervisor.reconcile()
+    open_copies.reconcile()
     log.info("worker_started", pid=os.getpid(), requeued=requeued)
     worker = JobWorker(
         conninfo,
@@ -103,13 +112,26 @@ def _work(parts: Parts) -> int:
         concurrency=parts.settings.jobs,
         periodic=(
             PeriodicTask(name="watch", every_seconds=WATCH_SECONDS, action=supervisor.watch),
+            PeriodicTask(name="open snapshots", every_seconds=WATCH_SECONDS, action=open_copies.watch),
             PeriodicTask(name="sweep", every_seconds=parts.settings.sweep_seconds, action=retention.sweep),
+            *_assurance(parts),
         ),
     )
     _stop_on_signal(worker, runner)
     worker.run_until_stopped()
+    open_copies.close_all()
     log.info("worker_stopped")
     return 0
+
+
+def _assurance(parts: Parts) -> tuple[PeriodicTask, PeriodicTask]:
+    """Looking whether what is stored can be trusted; most turns find that nothing is due."""
+    proofs, verification = build_proof_schedule(parts), build_verification_schedule(parts)
+    pause = parts.settings.sweep_seconds
+    return (
+        PeriodicTask(name="proofs", every_seconds=pause, action=proofs.turn),
+        PeriodicTask(name="verification", every_seconds=pause, action=verification.turn),
+    )
 
 
 def _stop_on_signal(worker: JobWorker, runner: Runner) -> None:

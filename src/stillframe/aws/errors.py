@@ -80,6 +80,8 @@ _NAMES: Mapping[str, tuple[str, int]] = MappingProxyType(
         "quota_exceeded": ("ServiceQuotaExceededException", 400),
         "conflict": ("ConflictException", 400),
         "access_denied": ("AccessDeniedException", 403),
+        # What AWS answers for a key that the caller named, or whose snapshot the caller names.
+        "key_unavailable": ("ValidationException", 400),
         "invalid_pagination": ("InvalidPaginationException", 400),
         "not_built": ("UnknownOperationException", 404),
         "error": (INTERNAL, 500),

@@ -1,7 +1,7 @@
 """Bringing a snapshot back: its files into a new directory, then its first start (rules 31-39)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from stillframe.backup.parallel import Unit, run_parallel
 from stillframe.backup.progress import Progress
 from stillframe.domain.cancel import CancelToken
 from stillframe.errors import Conflict, StoredDataCorrupt, Unsupported
+from stillframe.hydration import tag
+from stillframe.hydration.filesystem import sync_file_system
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.identity import ServerIdentity
@@ -38,16 +40,13 @@ def restore(
     """
     progress.begin("layout")
     _require_empty(target)
-    files = list(reader.files())
-    control = _control_entry(files)
+    control, files = _listed(reader)
     _make_directories(reader, target, identity=identity)
-    _make_files((file for file in files if file is not control), target, identity=identity, cancel=cancel)
+    _make_files(files, target, identity=identity, cancel=cancel)
     progress.begin("copying")
-    size, before = sum(file.size for file in files), progress.current.done_bytes
+    size, before = sum(file.size for file in (control, *files)), progress.current.done_bytes
     progress.expect(size)
-    _fill_files(
-        reader, (file for file in files if file is not control), target, progress, cancel, threads=threads
-    )
+    _fill_files(reader, files, target, progress, cancel, threads=threads)
     # Zeros were never written: they are done, too.
     progress.advance(before + size - progress.current.done_bytes)
     progress.begin("syncing")
@@ -58,6 +57,40 @@ def restore(
     _write_control(reader, control, target, identity=identity)
 
 
+def lay_out(
+    reader: SnapshotReader,
+    target: Cluster,
+    *,
+    note: bytes,
+    progress: Progress,
+    cancel: CancelToken,
+    threads: int = _DEFAULT_THREADS,
+) -> None:
+    """Make the data directory of a snapshot without the pages of its relations, for a hydrator to bring them.
+
+    Relation files are there with their final length and tagged as not arrived; all others are whole, pg_control
+    last. From before that on the directory refuses to be started without its hydrator (`Cluster.begin_arrival`,
+    which keeps `note`). Everything is durable when this returns. Raises as `restore`.
+    """
+    progress.begin("layout")
+    directory, identity = target.data_directory, target.identity
+    _require_empty(directory)
+    control, files = _listed(reader)
+    _make_directories(reader, directory, identity=identity)
+    _make_files(files, directory, identity=identity, cancel=cancel, arriving=_arrives_later)
+    at_once = [file for file in files if not _arrives_later(file)]
+    progress.expect(sum(file.size for file in at_once))
+    _fill_files(reader, at_once, directory, progress, cancel, threads=threads)
+    _write_label(reader.document.facts, directory, identity=identity)
+    target.begin_arrival(note)
+    _write_control(reader, control, directory, identity=identity)
+    sync_file_system(directory)
+
+
+def _arrives_later(file: FileEntry) -> bool:
+    return file.is_relation and file.size > 0
+
+
 def start_restored(
     cluster: Cluster,
     facts: SnapshotFacts,
@@ -65,12 +98,14 @@ def start_restored(
     timeline: int,
     settings: ServerSettings,
     deadline: float = 3600,
+    inherited: Sequence[int] = (),
 ) -> int:
     """Start a restored directory for the first time, on a timeline of its own; the server's pid.
 
-    `timeline` must be new for the snapshot's system identifier. When this returns the server has left
-    recovery exactly at the snapshot's end. Raises Unsupported when the installation is of another major
-    version, ServerUnavailable when it does not start, StoredDataCorrupt when something else came up.
+    `timeline` must be new for the snapshot's system identifier, `inherited` is as in `Cluster.start`. When this
+    returns the server has left recovery exactly at the snapshot's end. Raises Unsupported when the installation
+    is of another major version, ServerUnavailable when it does not start, StoredDataCorrupt when something else
+    came up.
     """
     _require_same_major(cluster, facts)
     plan = RecoveryPlan(
@@ -79,7 +114,7 @@ def start_restored(
         timeline=timeline,
         stop_lsn=facts.stop_lsn,
     )
-    return recover(cluster, settings, plan, deadline=deadline)
+    return recover(cluster, settings, plan, deadline=deadline, inherited=inherited)
 
 
 def _require_same_major(cluster: Cluster, facts: SnapshotFacts) -> None:
@@ -97,10 +132,13 @@ def _require_empty(target: Path) -> None:
             raise Conflict(f"The directory {target} is not empty")
 
 
-def _control_entry(files: list[FileEntry]) -> FileEntry:
+def _listed(reader: SnapshotReader) -> tuple[FileEntry, list[FileEntry]]:
+    """pg_control, which comes last, and all other files."""
+    files = list(reader.files())
     for file in files:
         if file.path == CONTROL_FILE:
-            return file
+            files.remove(file)
+            return file, files
     raise StoredDataCorrupt("The snapshot has no pg_control")
 
 
@@ -111,29 +149,40 @@ def _make_directories(reader: SnapshotReader, target: Path, *, identity: ServerI
 
 
 def _make_files(
-    files: Iterator[FileEntry], target: Path, *, identity: ServerIdentity, cancel: CancelToken
+    files: Iterable[FileEntry],
+    target: Path,
+    *,
+    identity: ServerIdentity,
+    cancel: CancelToken,
+    arriving: Callable[[FileEntry], bool] = lambda _file: False,
 ) -> None:
-    """Every file with its final length; what is not written later stays a hole, which reads as zeros."""
+    """Every file with its final length; what is not written later stays a hole, which reads as zeros.
+
+    Those that are `arriving` are tagged: their holes are no zeros, but wait to be filled.
+    """
+    base = str(target)
     for file in files:
         cancel.raise_if_cancelled()
         with translating_os_errors(f"creating {file.path}"):
-            _make_file(target / file.path, file, identity=identity)
+            _make_file(f"{base}/{file.path}", file, identity=identity, arriving=arriving(file))
 
 
-def _make_file(path: Path, file: FileEntry, *, identity: ServerIdentity) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _make_file(path: str, file: FileEntry, *, identity: ServerIdentity, arriving: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file.mode & 0o700)
     try:
         if identity.owner is not None:
             os.fchown(descriptor, *identity.owner)
         os.fchmod(descriptor, file.mode)
         os.ftruncate(descriptor, file.size)
+        if arriving:
+            tag(descriptor, file.size)
     finally:
         os.close(descriptor)
 
 
 def _fill_files(
     reader: SnapshotReader,
-    files: Iterator[FileEntry],
+    files: Iterable[FileEntry],
     target: Path,
     progress: Progress,
     cancel: CancelToken,

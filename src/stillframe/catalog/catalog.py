@@ -19,9 +19,12 @@ from stillframe.catalog.tables import TABLE_OF
 from stillframe.catalog.translation import translated
 from stillframe.domain.access import AccessKey, DatabaseUser, ManagedSecret, ResourcePolicy, Tag
 from stillframe.domain.namespace import Incarnation, Namespace
+from stillframe.domain.open_snapshot import OpenSnapshot
 from stillframe.domain.operation import Operation
+from stillframe.domain.proof import Proof
 from stillframe.domain.snapshot import Snapshot
 from stillframe.domain.table_restore import TableRestore
+from stillframe.domain.verification import Verification
 from stillframe.domain.workgroup import Workgroup
 from stillframe.errors import InternalError
 
@@ -44,6 +47,9 @@ class Transaction:
         self.snapshots: Records[Snapshot] = Records(connection, layouts[Snapshot])
         self.operations: Records[Operation] = Records(connection, layouts[Operation])
         self.table_restores: Records[TableRestore] = Records(connection, layouts[TableRestore])
+        self.open_snapshots: Records[OpenSnapshot] = Records(connection, layouts[OpenSnapshot])
+        self.proofs: Records[Proof] = Records(connection, layouts[Proof])
+        self.verifications: Records[Verification] = Records(connection, layouts[Verification])
         self.access_keys: Records[AccessKey] = Records(connection, layouts[AccessKey])
         self.database_users: Records[DatabaseUser] = Records(connection, layouts[DatabaseUser])
         self.managed_secrets: Records[ManagedSecret] = Records(connection, layouts[ManagedSecret])

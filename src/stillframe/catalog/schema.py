@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from stillframe.catalog import job_schema
 from stillframe.errors import FormatUnknown
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision there is, oldest first; a test compares it with the migrations."""
 
 _ONE_AT_A_TIME = 0x5354494C4C

@@ -13,9 +13,12 @@ from sqlalchemy.dialects.postgresql import BYTEA, DOUBLE_PRECISION, JSONB, UUID
 
 from stillframe.domain.access import AccessKey, DatabaseUser, ManagedSecret, ResourcePolicy, Tag
 from stillframe.domain.namespace import Incarnation, Namespace, NamespaceStatus
+from stillframe.domain.open_snapshot import OpenSnapshot, OpenSnapshotStatus
 from stillframe.domain.operation import ENDED, Operation, OperationKind, OperationStatus
+from stillframe.domain.proof import Proof, ProofResult
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus
 from stillframe.domain.table_restore import TableRestore, TableRestoreStatus
+from stillframe.domain.verification import Verification
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 
 METADATA = sa.MetaData(
@@ -266,6 +269,59 @@ TABLE_RESTORES = sa.Table(
     _listed_by("account", "region", "created_at", "id"),
 )
 
+OPEN_SNAPSHOTS = sa.Table(
+    "open_snapshots",
+    METADATA,
+    _required("id", IDENTIFIER, key=True),
+    _required("account", TEXT),
+    _required("region", TEXT),
+    # No foreign key: a copy goes on when its snapshot or namespace is deleted.
+    _required("snapshot_id", IDENTIFIER),
+    _required("snapshot_name", TEXT),
+    _required("namespace_id", IDENTIFIER),
+    _required("namespace_name", TEXT),
+    _required("status", TEXT),
+    _required("temporary", FLAG),
+    _required("created_at", MOMENT),
+    _required("expires_at", MOMENT),
+    _required("username", TEXT),
+    _required("verifier", TEXT),
+    _required("sealed_password", BYTES),
+    _optional("port", INTEGER),
+    _optional("message", TEXT),
+    _one_of("status", OpenSnapshotStatus),
+    sa.CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
+    _listed_by("account", "region", "created_at", "id"),
+)
+
+PROOFS = sa.Table(
+    "proofs",
+    METADATA,
+    _required("snapshot_id", IDENTIFIER, key=True),
+    _required("account", TEXT),
+    _required("region", TEXT),
+    _required("result", TEXT),
+    _required("proved_at", MOMENT),
+    _required("duration_seconds", NUMBER),
+    _required("server_version", TEXT),
+    _required("findings", DOCUMENT),
+    _required("remarks", DOCUMENT),
+    _required("databases", DOCUMENT),
+    _one_of("result", ProofResult),
+)
+
+VERIFICATIONS = sa.Table(
+    "verifications",
+    METADATA,
+    _required("region", TEXT, key=True),
+    _required("finished_at", MOMENT),
+    _required("duration_seconds", NUMBER),
+    _required("snapshots", INTEGER),
+    _required("bytes_read", INTEGER),
+    _required("finding_count", INTEGER),
+    _required("findings", DOCUMENT),
+)
+
 ACCESS_KEYS = sa.Table(
     "access_keys",
     METADATA,
@@ -345,6 +401,9 @@ TABLE_OF: dict[type, sa.Table] = {
     Snapshot: SNAPSHOTS,
     Operation: OPERATIONS,
     TableRestore: TABLE_RESTORES,
+    OpenSnapshot: OPEN_SNAPSHOTS,
+    Proof: PROOFS,
+    Verification: VERIFICATIONS,
     AccessKey: ACCESS_KEYS,
     DatabaseUser: DATABASE_USERS,
     ManagedSecret: MANAGED_SECRETS,

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 
 from stillframe.cli.connection import Connection, connect
 from stillframe.cli.options import DEFAULTS, Common
-from stillframe.cli.output import facts, human_time, table
+from stillframe.cli.output import facts, human_bytes, human_time, table
 from stillframe.cli.workgroup import endpoint_text
 
 app = App(name="namespace", help="Look at namespaces.")
@@ -29,7 +29,9 @@ def show(name: str, /, *, common: Common = DEFAULTS) -> None:
 
 
 def describe(connection: Connection, name: str) -> dict[str, Any]:
-    """The namespace, its workgroup (or None), its operations that have not ended, and the last one that failed."""
+    """The namespace, its workgroup (or None), its operations that have not ended, the last one that failed, and how
+    far the files of a restore have arrived (or None).
+    """
     namespace = connection.call("get_namespace", namespaceName=name)["namespace"]
     workgroups = connection.every("list_workgroups", "workgroups")
     operations = list(connection.every_extension("list_operations", "operations", namespaceName=name))
@@ -37,6 +39,7 @@ def describe(connection: Connection, name: str) -> dict[str, Any]:
         "namespace": namespace,
         "workgroup": next((group for group in workgroups if group.get("namespaceName") == name), None),
         "operations": [operation for operation in operations if operation["status"] in {"queued", "running"}],
+        "arrival": connection.extend("describe_namespace", namespaceName=name).get("arrival"),
         "lastFailure": next((item for item in reversed(operations) if item["status"] == "failed"), None),
     }
 
@@ -67,9 +70,19 @@ def _one(document: dict[str, Any]) -> RenderableType:
             else f"{workgroup['workgroupName']} ({workgroup['status']})",
             "Endpoint": None if workgroup is None else endpoint_text(workgroup),
             "Going on": ", ".join(busy) or None,
+            "Restored files": _arrival(document["arrival"]),
             "Last failure": _failure(document["lastFailure"]),
         }
     )
+
+
+def _arrival(arrival: dict[str, Any] | None) -> str | None:
+    if arrival is None:
+        return None
+    share = arrival["arrivedBytes"] / max(arrival["totalBytes"], 1)
+    stalled = f"; waiting: {arrival['stalled']}" if arrival.get("stalled") else ""
+    there, total = human_bytes(arrival["arrivedBytes"]), human_bytes(arrival["totalBytes"])
+    return f"arriving, {there} of {total} ({share:.0%}){stalled}"
 
 
 def _failure(operation: dict[str, Any] | None) -> str | None:

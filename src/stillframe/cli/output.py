@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 
 class OutputFormat(StrEnum):
@@ -92,7 +93,9 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> "Table":
+def table(
+    columns: Sequence[str], rows: "Iterable[Sequence[str | Text]]", *, right: Sequence[str] = ()
+) -> "Table":
     """A plain table; the columns named in `right` hold numbers. Cells are shown as they are, no markup."""
     from rich import box
     from rich.table import Table
@@ -103,11 +106,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
         # Folded and never cut: a name that is shown in part cannot be used in the next command.
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return grid
 
 
-def facts(pairs: Mapping[str, str | None]) -> "Table":
+def facts(pairs: "Mapping[str, str | Text | None]") -> "Table":
     """Names and values below each other; pairs without a value are left out."""
     from rich.table import Table
     from rich.text import Text
@@ -117,8 +120,15 @@ def facts(pairs: Mapping[str, str | None]) -> "Table":
     grid.add_column(overflow="fold")
     for name, value in pairs.items():
         if value is not None:
-            grid.add_row(name, Text(value))
+            grid.add_row(name, value if isinstance(value, Text) else Text(value))
     return grid
+
+
+def alarming(text: str) -> "Text":
+    """A text that nobody should overlook: red where there are colours."""
+    from rich.text import Text
+
+    return Text(text, style="bold red")
 
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")

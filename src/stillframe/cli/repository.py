@@ -1,8 +1,9 @@
 """`stillframe repository`: the stored snapshots themselves, without a running service and without its catalog."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from datetime import timedelta
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -14,10 +15,21 @@ from stillframe.cli.progress import Report, View, progress
 from stillframe.config import Settings, load_settings
 from stillframe.domain.clock import SystemClock
 from stillframe.domain.identifiers import Region, SnapshotId, parse_region
-from stillframe.errors import KeyUnavailable, NotFound, ObjectMissing, StillframeError
-from stillframe.kms import LocalKeyManagement
-from stillframe.repository import CheckProgress, CheckReport, Finding, Level, Repository, SnapshotDocument
+from stillframe.errors import DataError, KeyUnavailable, NotFound, ObjectMissing, StillframeError
+from stillframe.kms import KeyManagement
+from stillframe.kms.opening import key_management
+from stillframe.repository import (
+    CheckProgress,
+    CheckReport,
+    Finding,
+    Level,
+    Repository,
+    RepositoryUsage,
+    SnapshotDocument,
+    SweepReport,
+)
 from stillframe.service.repositories import Repositories
+from stillframe.service.stores import stores_of
 
 app = App(name="repository", help="Look into the stored snapshots without a running service.")
 
@@ -56,6 +68,9 @@ def check(
     level: Annotated[
         Level, Parameter(help="`structure` reads all descriptions; `bytes` also opens every stored byte.")
     ] = Level.STRUCTURE,
+    remembered: Annotated[
+        int, Parameter(help="Days for which what was verified and is unchanged is not read again.")
+    ] = 0,
     common: Common = DEFAULTS,
 ) -> int:
     """Look for damage: missing, changed, swapped or unreadable content. Exit status 1 when something is found."""
@@ -63,11 +78,44 @@ def check(
     reports: dict[Region, CheckReport] = {}
     for name, repository in open_repositories(settings, region):
         with progress(terminal, f"Check of {name}") as view:
-            reports[name] = repository.check(level=level, on_progress=_Reporter(view))
+            reports[name] = repository.check(
+                level=level, remembered_for=timedelta(days=remembered), on_progress=_Reporter(view)
+            )
     terminal.result(
         {"regions": [_report(name, item) for name, item in reports.items()]}, lambda: _verdicts(reports)
     )
     return 0 if all(report.clean for report in reports.values()) else 1
+
+
+@app.command
+def stats(*, region: RegionOption = None, common: Common = DEFAULTS) -> None:
+    """What the snapshots take: all together, and each alone, which is what deleting it gives back."""
+    settings = load_settings(overrides={"data": common.data})
+    usages = {
+        name: (repository.usage(), _names_of(repository))
+        for name, repository in open_repositories(settings, region)
+    }
+    document = [_usage(name, usage, names) for name, (usage, names) in usages.items()]
+    common.terminal.result({"regions": document}, lambda: _usage_tables(document))
+
+
+@app.command
+def gc(
+    *,
+    region: RegionOption = None,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be done.")] = False,
+    common: Common = DEFAULTS,
+) -> None:
+    """Remove what no snapshot refers to, as the service does by itself. It may run meanwhile."""
+    settings = load_settings(overrides={"data": common.data})
+    reports = {
+        name: repository.sweep(dry_run=dry_run) for name, repository in open_repositories(settings, region)
+    }
+    document = [_collected(name, report) for name, report in reports.items()]
+    common.terminal.result(
+        {"dryRun": dry_run, "regions": document},
+        lambda: "\n".join(_collection(item, dry_run=dry_run) for item in document),
+    )
 
 
 @app.command(name="rebuild-catalog")
@@ -88,7 +136,7 @@ def open_repositories(settings: Settings, region: str | None = None) -> Iterator
     Raises NotFound when there is none (of this Region), KeyUnavailable when the directory has no keys, and what
     opening a repository raises.
     """
-    names = [Region(name) for name in _regions(settings) if region in {None, name}]
+    names = [name for name in stores_of(settings).regions() if region in {None, name}]
     if not names:
         where = "" if region is None else f" for the Region {parse_region(region)}"
         raise NotFound(
@@ -96,23 +144,20 @@ def open_repositories(settings: Settings, region: str | None = None) -> Iterator
             resource_name=str(settings.data),
             hint="Name the right one with --data or STILLFRAME_DATA.",
         )
-    repositories = Repositories(settings, _keys(settings.paths.keys), SystemClock())
+    repositories = Repositories(settings, _keys(settings), SystemClock())
     for name in names:
         yield name, repositories.of(name)
 
 
-def _regions(settings: Settings) -> list[str]:
-    return sorted(path.parent.name for path in (settings.data / "regions").glob("*/repository"))
-
-
-def _keys(directory: Path) -> LocalKeyManagement:
+def _keys(settings: Settings) -> KeyManagement:
     # Looking must not make an empty key store: it would hide that the real one is missing.
+    directory = settings.paths.keys
     if not directory.is_dir():
         raise KeyUnavailable(
             f"There are no keys in {directory}, and snapshots are encrypted.",
             hint="Bring the directory back from wherever it was kept safe.",
         )
-    return LocalKeyManagement(directory)
+    return key_management(settings)
 
 
 def _stored(region: Region, repository: Repository) -> Iterator[StoredSnapshot]:
@@ -189,6 +234,7 @@ def _report(region: Region, report: CheckReport) -> dict[str, Any]:
         "snapshots": report.snapshots,
         "packs": report.packs,
         "bytesRead": report.bytes_read,
+        "bytesRemembered": report.bytes_remembered,
         "clean": report.clean,
         "findings": [_finding(item) for item in report.findings],
     }
@@ -208,10 +254,83 @@ def _verdicts(reports: dict[Region, CheckReport]) -> RenderableType:
 
 def _verdict(region: Region, report: CheckReport) -> str:
     seen = f"{report.snapshots} snapshots, {report.packs} packs, {human_bytes(report.bytes_read)} read"
+    if report.bytes_remembered:
+        seen += f", {human_bytes(report.bytes_remembered)} verified before"
     if report.clean:
         return f"{region}: no damage found ({report.level}: {seen})."
     lines = [f"{region}: {len(report.findings)} findings ({report.level}: {seen})."]
     return "\n".join([*lines, *(f"  {describe(finding)}" for finding in report.findings)])
+
+
+def _names_of(repository: Repository) -> dict[SnapshotId, str]:
+    """What the snapshots are called; one whose attributes cannot be read is left out."""
+    names = {}
+    for snapshot_id in repository.snapshot_ids():
+        with contextlib.suppress(DataError):
+            names[snapshot_id] = repository.document(snapshot_id).attributes.snapshot_name
+    return names
+
+
+def _usage(region: Region, usage: RepositoryUsage, names: dict[SnapshotId, str]) -> dict[str, Any]:
+    return {
+        "region": region,
+        "logicalBytes": usage.logical_bytes,
+        "storedBytes": usage.stored_bytes,
+        "deadBytes": usage.dead_bytes,
+        "snapshots": [
+            {
+                "snapshotId": str(one.snapshot_id),
+                "snapshotName": names.get(one.snapshot_id),
+                "logicalBytes": one.logical_bytes,
+                "storedBytes": one.reached_bytes,
+                "uniqueBytes": one.unique_bytes,
+            }
+            for one in usage.snapshots
+        ],
+    }
+
+
+def _usage_tables(regions: list[dict[str, Any]]) -> RenderableType:
+    parts: list[RenderableType] = []
+    for item in regions:
+        rows = [
+            (
+                one["snapshotName"] or one["snapshotId"],
+                human_bytes(one["logicalBytes"]),
+                human_bytes(one["storedBytes"]),
+                human_bytes(one["uniqueBytes"]),
+            )
+            for one in item["snapshots"]
+        ]
+        parts.append(
+            f"{item['region']}: {human_bytes(item['logicalBytes'])} in snapshots, "
+            f"{human_bytes(item['storedBytes'])} stored, {human_bytes(item['deadBytes'])} of that not needed."
+        )
+        columns = ("Snapshot", "Refers to", "Stored", "Only its own")
+        parts.append(table(columns, rows, right=("Refers to", "Stored", "Only its own")))
+    return Group(*parts)
+
+
+def _collected(region: Region, report: SweepReport) -> dict[str, Any]:
+    return {
+        "region": region,
+        "packsRemoved": report.packs_removed,
+        "bytesRemoved": report.bytes_removed,
+        "packsRewritten": report.packs_rewritten,
+        "packsWaiting": report.packs_condemned,
+        "bytesWaiting": report.bytes_condemned,
+        "bytesKept": report.bytes_kept,
+    }
+
+
+def _collection(item: dict[str, Any], *, dry_run: bool) -> str:
+    verb = "would be" if dry_run else "were"
+    parts = [f"{item['packsRemoved']} packs ({human_bytes(item['bytesRemoved'])}) {verb} removed"]
+    if item["packsRewritten"]:
+        parts.append(f"{item['packsRewritten']} {verb} rewritten")
+    if item["packsWaiting"]:
+        parts.append(f"{item['packsWaiting']} ({human_bytes(item['bytesWaiting'])}) wait for work under way")
+    return f"{item['region']}: {', '.join(parts)}; {human_bytes(item['bytesKept'])} kept."
 
 
 def describe(finding: Finding) -> str:

@@ -1,19 +1,23 @@
-"""`stillframe snapshot`: take, watch, list, restore and delete snapshots."""
+"""`stillframe snapshot`: take, watch, list, look into, prove, restore and delete snapshots."""
 
 import sys
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from stillframe.cli import open_snapshots, proofs
 from stillframe.cli import snapshot_views as views
 from stillframe.cli.connection import connect
 from stillframe.cli.options import DEFAULTS, Common
 from stillframe.cli.watching import describe_snapshot, wait_for_operation, wait_for_snapshot
 from stillframe.errors import InvalidRequest
 
-app = App(name="snapshot", help="Take, watch, list, restore and delete snapshots.")
+app = App(name="snapshot", help="Take, watch, look into, prove, restore and delete snapshots.")
 
 _INTERRUPTED = 130
+
+open_snapshots.register(app)
+proofs.register(app)
 
 
 @app.command
@@ -63,9 +67,12 @@ def list_(
     common: Common = DEFAULTS,
 ) -> None:
     """List the snapshots of the Region, newest first."""
-    found = connect(common.data).every("list_snapshots", "snapshots", namespaceName=namespace, maxResults=100)
+    connection = connect(common.data)
+    found = connection.every("list_snapshots", "snapshots", namespaceName=namespace, maxResults=100)
     snapshots = sorted(found, key=lambda snapshot: snapshot["snapshotCreateTime"], reverse=True)
-    common.terminal.result({"snapshots": snapshots}, lambda: views.many(snapshots))
+    conditions = proofs.conditions(connection, namespace)
+    document = {"snapshots": snapshots, "conditions": list(conditions.values())}
+    common.terminal.result(document, lambda: views.many(snapshots, conditions))
 
 
 @app.command

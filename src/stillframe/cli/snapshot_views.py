@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
-from stillframe.cli.output import facts, human_bytes, human_rate, human_seconds, human_time, table
+from stillframe.cli.output import alarming, facts, human_bytes, human_rate, human_seconds, human_time, table
+from stillframe.cli.proofs import health, summary
 from stillframe.cli.watching import OperationState, SnapshotState
 
 _MEGABYTE = 1024 * 1024
+PROTECTED = "does not expire: the newest snapshot of the namespace is damaged, and this one may be needed"
 
 
 def document(state: SnapshotState) -> dict[str, Any]:
@@ -35,8 +38,10 @@ def restored(name: str, namespace: str, state: OperationState) -> str:
     return f"The namespace {namespace} is back at the snapshot {name}{took}."
 
 
-def many(snapshots: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """A table, one snapshot a line."""
+def many(
+    snapshots: Sequence[Mapping[str, Any]], conditions: Mapping[str, Mapping[str, Any]]
+) -> RenderableType:
+    """A table, one snapshot a line; `conditions` by ARN."""
     rows = [
         (
             item["snapshotName"],
@@ -46,10 +51,11 @@ def many(snapshots: Sequence[Mapping[str, Any]]) -> RenderableType:
             _size(item.get("totalBackupSizeInMegaBytes")),
             _size(item.get("actualIncrementalBackupSizeInMegaBytes")),
             _retention(item),
+            health(conditions.get(item.get("snapshotArn", ""))),
         )
         for item in snapshots
     ]
-    columns = ("Snapshot", "Status", "Namespace", "Taken", "Refers to", "Stored", "Kept")
+    columns = ("Snapshot", "Status", "Namespace", "Taken", "Refers to", "Stored", "Kept", "Health")
     return table(columns, rows, right=("Refers to", "Stored"))
 
 
@@ -63,7 +69,7 @@ def one(state: SnapshotState) -> RenderableType:
     return Group(*parts)
 
 
-def _identity(snapshot: Mapping[str, Any]) -> dict[str, str | None]:
+def _identity(snapshot: Mapping[str, Any]) -> dict[str, str | Text | None]:
     return {
         "Snapshot": snapshot["snapshotName"],
         "Status": snapshot["status"],
@@ -76,7 +82,7 @@ def _identity(snapshot: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _capture(state: SnapshotState) -> dict[str, str | None]:
+def _capture(state: SnapshotState) -> dict[str, str | Text | None]:
     detail, is_running = state.detail, not state.has_ended
     return {
         "Progress": state.report.sentence if is_running else None,
@@ -87,9 +93,18 @@ def _capture(state: SnapshotState) -> dict[str, str | None]:
         "How": detail.get("mode"),
         "WAL": _wal(detail),
         "Server": _known(str, detail.get("serverVersion")),
-        "Damage": detail.get("damage"),
+        "Damage": alarming(detail["damage"]) if detail.get("damage") else None,
+        "Protected": PROTECTED if detail.get("protected") else None,
+        "Proof": summary(detail.get("proof")),
+        "Open at": _opened(detail),
         "Failure": detail.get("failure"),
     }
+
+
+def _opened(detail: Mapping[str, Any]) -> str | None:
+    copies = [copy for copy in detail.get("openSnapshots") or [] if copy["status"] == "OPEN"]
+    lines = [f"{copy['address']}:{copy['port']} until {human_time(copy['expiresAt'])}" for copy in copies]
+    return "\n".join(lines) or None
 
 
 def _wal(detail: Mapping[str, Any]) -> str | None:

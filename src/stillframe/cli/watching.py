@@ -70,7 +70,7 @@ class OperationWatch:
     """Looks at the operation that one request began."""
 
     connection: Connection
-    namespace: str
+    namespace: str | None
     request_id: str
     now: Callable[[], float] = time.monotonic
     _page: str | None = None
@@ -127,7 +127,7 @@ def wait_for_snapshot(connection: Connection, name: str, *, terminal: Terminal) 
 
 
 def wait_for_operation(
-    connection: Connection, *, namespace: str, request_id: str, title: str, terminal: Terminal
+    connection: Connection, *, namespace: str | None, request_id: str, title: str, terminal: Terminal
 ) -> OperationState:
     """Show the operation that a request began until it ends; raise what made it fail, with its hint."""
     observer = OperationWatch(connection=connection, namespace=namespace, request_id=request_id)

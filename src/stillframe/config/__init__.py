@@ -1,5 +1,21 @@
 """Settings: environment variables `STILLFRAME_*`, a TOML file, and the defaults below, in that order."""
 
-from stillframe.config.settings import Paths, Quotas, ServersOnExit, Settings, load_settings
+from stillframe.config.settings import (
+    KeyManagementKind,
+    Paths,
+    Quotas,
+    RestoreStrategy,
+    ServersOnExit,
+    Settings,
+    load_settings,
+)
 
-__all__ = ["Paths", "Quotas", "ServersOnExit", "Settings", "load_settings"]
+__all__ = [
+    "KeyManagementKind",
+    "Paths",
+    "Quotas",
+    "RestoreStrategy",
+    "ServersOnExit",
+    "Settings",
+    "load_settings",
+]

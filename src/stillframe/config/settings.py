@@ -1,5 +1,6 @@
 """What can be set, its default and its meaning. Read once at start and handed down; nothing reads it globally."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -29,6 +30,21 @@ class ServersOnExit(StrEnum):
     KEEP = "keep"
 
 
+class KeyManagementKind(StrEnum):
+    """Where the keys are that namespaces and secrets name."""
+
+    LOCAL = "local"
+    AWS = "aws"
+
+
+class RestoreStrategy(StrEnum):
+    """How the files of a restored directory come: behind its running server, or before it is started."""
+
+    AUTO = "auto"
+    HYDRATION = "hydration"
+    EAGER = "eager"
+
+
 class Quotas(BaseModel):
     """Per account and Region, with the defaults that the vendor documents."""
 
@@ -37,6 +53,7 @@ class Quotas(BaseModel):
     namespaces: int = Field(default=25, ge=1)
     workgroups: int = Field(default=25, ge=1)
     snapshots: int = Field(default=700, ge=1)
+    open_snapshots: int = Field(default=8, ge=1)
     databases: int = Field(default=100, ge=1)
     tags: int = Field(default=50, ge=1, le=200)
     base_capacity: int = Field(default=3200, ge=1)
@@ -64,17 +81,61 @@ class Settings(BaseSettings):
     jobs: int = Field(default=4, ge=1, le=64)
     """How many operations may run side by side, each on another namespace."""
     copy_threads: int = Field(default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=64)
+    restore_strategy: RestoreStrategy = RestoreStrategy.AUTO
+    """`auto` takes hydration where the kernel, the file system and the user's rights allow it."""
+    hydrate_in_background: bool = True
+    """False: of a restore by hydration only what is asked for arrives, and the rest stays in the repository."""
     compression_level: int = Field(default=1, ge=1, le=19)
     sweep_seconds: float = Field(default=60.0, gt=0)
     """How often retention is looked at and rubbish is collected."""
+    prove_snapshots: bool = False
+    """Whether every snapshot is proven once: started on a private copy, and everything in it checked."""
+    verify_seconds: float = Field(default=86400.0, ge=0)
+    """How often every stored byte is read and checked; 0 is never."""
+    verify_again_days: int = Field(default=30, ge=0)
+    """How long a pack that was read and found whole is believed; 0 reads all of them each time."""
     clock_offset_file: Path | None = None
     """A file holding seconds to add to the service's clock, so that a test can let thirty days pass."""
+    kms: KeyManagementKind = KeyManagementKind.LOCAL
+    """`aws` asks AWS KMS, or what speaks its protocol; the service's own key stays in the data directory."""
+    kms_endpoint_url: str | None = None
+    """Another address than that of AWS KMS in the key's Region."""
+    kms_access_key_id: str | None = None
+    """None, and no secret either: the SDK's own chain finds credentials."""
+    kms_secret_access_key: SecretStr | None = None
+    repository_url: str | None = None
+    """`s3://bucket/folder`, with a folder for each Region in it; None keeps repositories in the data directory."""
+    repository_endpoint_url: str | None = None
+    """The address of the object store; None is Amazon S3."""
+    repository_region: str | None = None
+    """The Region that requests to the object store are signed for; None leaves it to the SDK's variables."""
+    repository_path_style: bool | None = None
+    """Whether the bucket is named in the path; None: when there is an endpoint, else it is in the host's name."""
+    repository_access_key_id: str | None = None
+    """None, and no secret either: the SDK's own chain finds credentials."""
+    repository_secret_access_key: SecretStr | None = None
+    repository_session_token: SecretStr | None = None
+    repository_timeout_seconds: float = Field(default=120.0, gt=0)
+    """How long one request to the object store may take; a pack of 64 MiB has to get through in it."""
     log_level: str = "info"
     log_json: bool | None = None
     """True: JSON lines. None: JSON unless standard error is a terminal."""
     memory_per_rpu: int = Field(default=2 * 1024 * 1024, ge=1024 * 1024)
     """Bytes of shared_buffers granted for one unit of base capacity, up to a quarter of the machine."""
     quotas: Quotas = Quotas()
+
+    def handed_down(self) -> bytes:
+        """These settings as a line of JSON for another process of the service, through a pipe: secrets included.
+
+        Except the root key's, which only the first start of the service needs.
+        """
+        plain = self.model_dump(mode="json", exclude={"secret_access_key"})
+        plain |= {
+            name: value.get_secret_value()
+            for name in plain
+            if isinstance(value := getattr(self, name), SecretStr)
+        }
+        return json.dumps(plain).encode() + b"\n"
 
     @property
     def paths(self) -> "Paths":
@@ -131,6 +192,10 @@ class Paths:
     def repository(self, region: str) -> Path:
         """The local repository of a Region."""
         return self.root / "regions" / region / "repository"
+
+    def claims(self, region: str) -> Path:
+        """The claims on a Region's repository when that is in a bucket; a local one has them inside."""
+        return self.root / "regions" / region / "claims"
 
     def namespace(self, namespace_id: object) -> Path:
         """All incarnations of a namespace."""

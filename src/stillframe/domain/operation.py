@@ -21,6 +21,13 @@ class OperationKind(StrEnum):
     RESTORE_FROM_SNAPSHOT = "restore_from_snapshot"
     RESTORE_TABLE_FROM_SNAPSHOT = "restore_table_from_snapshot"
     START_SERVER = "start_server"
+    OPEN_SNAPSHOT = "open_snapshot"
+    CLOSE_SNAPSHOT = "close_snapshot"
+    PROVE_SNAPSHOT = "prove_snapshot"
+
+
+ASIDE = frozenset({OperationKind.OPEN_SNAPSHOT, OperationKind.CLOSE_SNAPSHOT, OperationKind.PROVE_SNAPSHOT})
+"""Kinds that leave the namespace alone: they work on private copies of its snapshots."""
 
 
 class OperationStatus(StrEnum):

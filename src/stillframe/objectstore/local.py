@@ -7,26 +7,17 @@ so no object's name can meet them.
 import contextlib
 import errno
 import fcntl
-import io
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
-from stillframe.errors import (
-    Conflict,
-    DiskFull,
-    ObjectMissing,
-    PermissionMissing,
-    StoredDataCorrupt,
-    StoreUnavailable,
-)
+from stillframe.errors import Conflict, ObjectMissing, StoredDataCorrupt, StoreUnavailable
+from stillframe.objectstore.claims import ClaimDirectory, LocalClaim, unlink_if_unlocked
+from stillframe.objectstore.oserrors import translate_os_error
 from stillframe.objectstore.port import ObjectBytes, StoredObject, checked_name
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -40,13 +31,13 @@ class LocalObjectStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / ".tmp"
-        self._claims = root / ".claims"
         try:
-            for directory in (root, self._temporary, self._claims):
+            for directory in (root, self._temporary):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._remove_stale_temporaries()
         except OSError as error:
-            _translate(error, str(root))
+            translate_os_error(error, str(root))
+        self._claims = ClaimDirectory(root / ".claims")
 
     def __repr__(self) -> str:
         return f"LocalObjectStore({str(self._root)!r})"
@@ -59,7 +50,7 @@ class LocalObjectStore:
         except FileExistsError:
             raise Conflict(f"The object {name} already exists.") from None
         except OSError as error:
-            _translate(error, name)
+            translate_os_error(error, name)
 
     def get(self, name: str) -> bytes:
         """All bytes of an object; see the port."""
@@ -106,7 +97,7 @@ class LocalObjectStore:
             if not found:
                 self._require_store()
         except OSError as error:
-            _translate(error, prefix or "the store")
+            translate_os_error(error, prefix or "the store")
         yield from found
 
     def delete(self, name: str) -> None:
@@ -118,18 +109,11 @@ class LocalObjectStore:
         except FileNotFoundError:
             self._require_store()
         except OSError as error:
-            _translate(error, name)
+            translate_os_error(error, name)
 
-    def claim(self, name: str, *, shared: bool = False) -> "LocalClaim":
+    def claim(self, name: str, *, shared: bool = False) -> LocalClaim:
         """Hold a name by a lock that the operating system ends with the process; see the port."""
-        path = self._claims / checked_name(name).replace("/", "+")
-        try:
-            descriptor = _locked(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        except BlockingIOError:
-            raise Conflict(f"{name} is held by somebody else.", claim=name) from None
-        except OSError as error:
-            _translate(error, name)
-        return LocalClaim(path, descriptor)
+        return self._claims.claim(name, shared=shared)
 
     def _path(self, name: str) -> Path:
         return self._root / checked_name(name)
@@ -166,7 +150,7 @@ class LocalObjectStore:
     def _remove_stale_temporaries(self) -> None:
         for path in self._temporary.iterdir():
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
-                _unlink_if_unlocked(path)
+                unlink_if_unlocked(path)
 
     def _make_directory(self, directory: Path) -> None:
         if directory.is_dir():
@@ -179,7 +163,7 @@ class LocalObjectStore:
 
     def _not_read(self, error: OSError, name: str) -> NoReturn:
         if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
-            _translate(error, name)
+            translate_os_error(error, name)
         self._require_store()
         raise ObjectMissing(f"The object {name} is not in the store.", object=name) from None
 
@@ -191,56 +175,6 @@ class LocalObjectStore:
                 hint="Check that its file system is mounted.",
                 directory=str(self._root),
             )
-
-
-class LocalClaim:
-    """A lock file; see `Claim`. Not inherited by programs this process starts."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        # A file object, so that a claim nobody released is at least closed, and warned about, when it is dropped.
-        self._file = io.FileIO(descriptor, "r+")
-
-    def release(self) -> None:
-        """Give the name up, and remove its file when nobody else has it."""
-        if self._file.closed:
-            return
-        self._file.close()
-        with contextlib.suppress(OSError):
-            _unlink_if_unlocked(self._path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def _locked(path: Path, operation: int) -> int:
-    """Open and lock a lock file, sure that the locked file is the one under its name."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _unlink_if_unlocked(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The name may by now stand for another file, if somebody else removed this one first.
-        if os.fstat(descriptor).st_nlink:
-            path.unlink()
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: ObjectBytes) -> None:
@@ -281,17 +215,3 @@ def _files_below(directory: Path, named: str, prefix: str) -> Iterator[StoredObj
 def _listed(entry: "os.DirEntry[str]", name: str) -> Iterator[StoredObject]:
     with contextlib.suppress(FileNotFoundError):
         yield StoredObject(name, entry.stat(follow_symlinks=False).st_size)
-
-
-def _translate(error: OSError, what: str) -> NoReturn:
-    reason = os.strerror(error.errno) if error.errno else "unknown error"
-    if error.errno in _NO_SPACE:
-        raise DiskFull(
-            f"No space is left for {what}.", hint="Free space on the file system of the object store."
-        ) from error
-    if error.errno in _NO_ACCESS:
-        raise PermissionMissing(
-            f"The operating system refused access to {what}: {reason}.",
-            hint="The directory of the object store must belong to the user of the service.",
-        ) from error
-    raise StoreUnavailable(f"{what} could not be reached: {reason}.") from error

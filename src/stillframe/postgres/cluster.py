@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,18 +18,21 @@ from stillframe.errors import Conflict, OperatorError, ServerUnavailable, Stillf
 from stillframe.postgres.control import CONTROL_FILE, ControlFile, read_control_file
 from stillframe.postgres.identity import ServerIdentity, clean_environment
 from stillframe.postgres.installation import Installation
-from stillframe.postgres.osfiles import publish, sync_directory, sync_tree, translating_os_errors
+from stillframe.postgres.osfiles import publish, remove, sync_directory, sync_tree, translating_os_errors
 from stillframe.postgres.postmaster import (
     PID_FILE,
     ServerProcess,
     hold_postmaster,
     hold_process,
+    is_alive,
     read_pid_file,
     server_processes,
 )
 from stillframe.postgres.settings import (
     MAIN_FILE,
     MEGABYTE,
+    REFUSING_FILE,
+    SERVICE_FILE,
     SERVICE_ROLE,
     ServerSettings,
     render_hba,
@@ -39,6 +43,9 @@ from stillframe.postgres.settings import (
 
 SOCKET_PORT = 5432
 """Only the number in the socket's file name: nothing listens on a network port."""
+
+ARRIVAL_FILE = "stillframe.arriving"
+"""In a data directory whose files are not all there yet."""
 
 _SOCKET_PATH_LIMIT = 107
 _START_LOG = "start.log"
@@ -147,7 +154,7 @@ class Cluster:
             raise OperatorError(f"initdb ended with status {result.returncode}: {detail}")
 
     def _write_fixed_files(self) -> None:
-        self._publish("postgresql.conf", MAIN_FILE)
+        self._publish("postgresql.conf", MAIN_FILE if self.arrival_note() is None else REFUSING_FILE)
         self._publish("postgresql.auto.conf", "# Not used: Stillframe writes stillframe.conf.\n")
 
     def _empty_data_directory(self) -> None:
@@ -155,22 +162,27 @@ class Cluster:
 
     # --- starting -------------------------------------------------------------------------------------------
 
-    def start(self, settings: ServerSettings, *, deadline: float = 60) -> int:
+    def start(self, settings: ServerSettings, *, deadline: float = 60, inherited: Sequence[int] = ()) -> int:
         """Start the server and wait until it takes connections; its pid. Recovers first when it has to.
 
-        A server that runs already is taken as it is, after being told to read its settings again.
+        A server that runs already is taken as it is, after being told to read its settings again. All its
+        processes hold the descriptors `inherited` open for as long as they live; a directory that is still
+        arriving is started with its hydrator's only.
         Raises ServerUnavailable with the end of the server's log when it ends or is not ready in time
-        (then it is stopped again), OperatorError or PermissionMissing when the machine is in the way.
+        (then it is stopped again), OperatorError or PermissionMissing when the machine is in the way, Conflict
+        for a half-arrived directory without a descriptor.
         """
         until = time.monotonic() + deadline
         self.write_settings(settings)
         if (running := self.adopt()) is not None:
             self.reload()
             return running
+        if self.arrival_note() is not None and not inherited:
+            raise Conflict(f"The files of {self.data_directory} are still arriving, and nobody brings them")
         self._prepare_directories()
         self._end_leftovers(until)
         self._forget_server()
-        pid = self._launch()
+        pid = self._launch(inherited)
         self._wait_until_ready(pid, until=until)
         return pid
 
@@ -185,7 +197,7 @@ class Cluster:
             socket_port=self.socket_port,
             log_directory=self.log_directory,
         )
-        self._publish("stillframe.conf", settings_for_major(text, major=self.installation.major))
+        self._publish(SERVICE_FILE, settings_for_major(text, major=self.installation.major))
         self._publish("pg_hba.conf", render_hba())
         self._publish("pg_ident.conf", render_ident(service_user=self.identity.service_user))
         self._write_fixed_files()
@@ -215,14 +227,16 @@ class Cluster:
         ):
             self.identity.require_reachable(path, what=what)
 
-    def _launch(self) -> int:
+    def _launch(self, inherited: Sequence[int]) -> int:
         """Start the server through a shell that ends at once, so that it belongs to nobody."""
         log = self.log_directory / _START_LOG
         with translating_os_errors("preparing the server's log"):
             self._open_log(log)
-        script = 'exec 3>&1; log=$1; shift; "$@" </dev/null >>"$log" 2>&1 3>&- & echo $! >&3'
+        # No descriptor of its own: it might be one that the server has to inherit.
+        script = 'log=$1; shift; "$@" </dev/null >>"$log" 2>&1 & echo $!'
         server = str(self.installation.program("postgres"))
         command = ["/bin/sh", "-c", script, "sh", str(log), server, "-D", str(self.data_directory)]
+        command += ["-c", f"config_file={self.data_directory / SERVICE_FILE}"]
         started = subprocess.run(
             command,
             env=clean_environment(),
@@ -234,6 +248,7 @@ class Cluster:
             umask=0o077,
             timeout=20,
             check=False,
+            pass_fds=inherited,
             user=self.identity.uid if self.identity.switch else None,
             group=self.identity.gid if self.identity.switch else None,
             extra_groups=[] if self.identity.switch else None,
@@ -254,7 +269,7 @@ class Cluster:
     def _wait_until_ready(self, pid: int, *, until: float) -> None:
         pause = 0.002
         while not self._accepts(pid):
-            if not _alive(pid):
+            if not is_alive(pid):
                 raise ServerUnavailable(f"The PostgreSQL server ended while it started: {self.log_tail()}")
             if time.monotonic() >= until:
                 self.stop(StopMode.FAST, deadline=10)
@@ -288,6 +303,30 @@ class Cluster:
         except (OSError, ValueError):
             return "(it wrote no log)"
         return " | ".join(line.strip() for line in lines[-8:]) or "(it wrote no log)"
+
+    # --- while its files arrive -----------------------------------------------------------------------------
+
+    def begin_arrival(self, note: bytes) -> None:
+        """From now on the directory is known to be half there, and no server is started on it in any other way
+        than with its hydrator's descriptor: not even by PostgreSQL's own tools.
+
+        `note` says how to go on after a crash. Raises DiskFull, PermissionMissing or OperatorError.
+        """
+        publish(self.data_directory / ARRIVAL_FILE, note, owner=self.identity.owner)
+        self._write_fixed_files()
+
+    def arrival_note(self) -> bytes | None:
+        """What `begin_arrival` was given, until the last file has arrived."""
+        with translating_os_errors("looking at the data directory"):
+            try:
+                return (self.data_directory / ARRIVAL_FILE).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def end_arrival(self) -> None:
+        """All files are there, and durable: the directory is like any other."""
+        remove(self.data_directory / ARRIVAL_FILE)
+        self._write_fixed_files()
 
     # --- running --------------------------------------------------------------------------------------------
 
@@ -372,17 +411,6 @@ def _is_stale(lock: Path) -> bool:
         return True
     with hold_process(pid, data_directory=data_directory) as process:
         return process is None
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not yet collected does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except (OSError, IndexError):
-        return not Path("/proc/self/stat").exists()
 
 
 def short_socket_directory(preferred: Path, *, identity: ServerIdentity) -> Path:

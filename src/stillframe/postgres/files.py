@@ -92,6 +92,8 @@ _SKIPPED_NAMES = frozenset(
         "postmaster.opts",
         "recovery.signal",
         "standby.signal",
+        # Ours: a copy of a half-arrived directory is whole.
+        "stillframe.arriving",
     }
 )
 _SKIPPED_PREFIXES = ("pg_internal.init", "pgsql_tmp")

@@ -108,6 +108,17 @@ def server_processes(data_directory: Path) -> list[int]:
     return [pid for pid in pids if _serves(pid, data_directory)]
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not yet collected does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except (OSError, IndexError):
+        return not Path("/proc/self/stat").exists()
+
+
 def _open_pidfd(pid: int) -> int | None:
     if not _LINUX:
         return None

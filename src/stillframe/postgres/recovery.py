@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,17 +31,25 @@ class RecoveryPlan:
     stop_lsn: Lsn
 
 
-def recover(cluster: Cluster, settings: ServerSettings, plan: RecoveryPlan, *, deadline: float = 3600) -> int:
+def recover(
+    cluster: Cluster,
+    settings: ServerSettings,
+    plan: RecoveryPlan,
+    *,
+    deadline: float = 3600,
+    inherited: Sequence[int] = (),
+) -> int:
     """Start a restored directory for the first time and leave it running as a cluster of its own; its pid.
 
     Replays its WAL to the end of the backup, switches to the planned timeline, checks both, and removes what
-    was only meant for this start. Raises ServerUnavailable when the server does not come up,
-    StoredDataCorrupt when it came up as something else (it is stopped then), InvalidRequest for a bad plan.
+    was only meant for this start. `inherited` as in `Cluster.start`. Raises ServerUnavailable when the server
+    does not come up, StoredDataCorrupt when it came up as something else (it is stopped then), InvalidRequest
+    for a bad plan.
     """
     until = time.monotonic() + deadline
     limits = read_control_file(cluster.data_directory).limits
     prepare_recovery(cluster, plan)
-    pid = cluster.start(_while_recovering(settings, limits), deadline=deadline)
+    pid = cluster.start(_while_recovering(settings, limits), deadline=deadline, inherited=inherited)
     try:
         _check_outcome(cluster, plan, deadline=max(until - time.monotonic(), 2))
     except (StoredDataCorrupt, ServerUnavailable):

@@ -151,7 +151,14 @@ def render_ident(*, service_user: str) -> str:
     )
 
 
-MAIN_FILE = "# Written by Stillframe: all settings stand in the file named here.\ninclude 'stillframe.conf'\n"
+SERVICE_FILE = "stillframe.conf"
+MAIN_FILE = f"# Written by Stillframe: all settings stand in the file named here.\ninclude '{SERVICE_FILE}'\n"
+REFUSING_FILE = (
+    "# Written by Stillframe: files of this directory are still arriving from a snapshot. A server that is not\n"
+    "# started by Stillframe would read zeros instead, so this line lets none start.\n"
+    "files_are_still_arriving = 'start this directory by Stillframe'\n"
+)
+"""postgresql.conf of a half-arrived directory; Stillframe names SERVICE_FILE to the server by itself."""
 
 
 def quote(value: str) -> str:

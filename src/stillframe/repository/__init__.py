@@ -3,7 +3,9 @@
 `Repository` is the way in, `SnapshotWriter` and `SnapshotReader` what it hands out; the rest is plain data.
 """
 
+from stillframe.repository.accounting import RepositoryUsage, SnapshotUsage
 from stillframe.repository.check import CheckProgress, CheckReport, Finding, Level
+from stillframe.repository.collecting import SweepPolicy, SweepReport
 from stillframe.repository.extents import Extent
 from stillframe.repository.facts import (
     AncestryEntry,
@@ -23,7 +25,6 @@ from stillframe.repository.nodes import FileKind
 from stillframe.repository.reader import SnapshotReader
 from stillframe.repository.relations import RelationWriter
 from stillframe.repository.repository import Repository
-from stillframe.repository.sweep import SweepReport
 from stillframe.repository.tree import DirectoryEntry, FileEntry
 from stillframe.repository.writer import SnapshotWriter
 
@@ -46,12 +47,15 @@ __all__ = [
     "RelationWriter",
     "Repository",
     "RepositoryStatistics",
+    "RepositoryUsage",
     "RoleFacts",
     "SnapshotAttributes",
     "SnapshotDocument",
     "SnapshotFacts",
     "SnapshotReader",
     "SnapshotStatistics",
+    "SnapshotUsage",
     "SnapshotWriter",
+    "SweepPolicy",
     "SweepReport",
 ]

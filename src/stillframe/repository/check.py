@@ -5,6 +5,7 @@ the snapshots: is everything there that they refer to. What is wrong is named by
 """
 
 import contextlib
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,24 +14,30 @@ from typing import Protocol
 from stillframe.domain.identifiers import SnapshotId
 from stillframe.errors import DataError, KeyUnavailable, ObjectMissing, StillframeError
 from stillframe.objectstore import ObjectStore
+from stillframe.repository.condemned import is_list, newest_list
 from stillframe.repository.content import ContentReader
-from stillframe.repository.crypto import ContentBytes
+from stillframe.repository.crypto import ContentBytes, DataKey
 from stillframe.repository.extents import leaf_count, leaf_span
-from stillframe.repository.facts import AttributesDocument, SnapshotDocument
+from stillframe.repository.facts import AttributesDocument, PinDocument, SnapshotDocument
 from stillframe.repository.format import (
     ATTRIBUTES,
+    CONDEMNED,
     CONFIG_NAME,
     EPOCHS,
     KEYS,
     NODES,
     PACKS,
+    PINS,
+    RETIRED,
     SNAPSHOTS,
+    VERIFIED,
     ContentKind,
 )
 from stillframe.repository.index import Location
 from stillframe.repository.library import PackLibrary, exists
 from stillframe.repository.pack import Entry, PackName, list_pack
 from stillframe.repository.tree import FileEntry, Tree, file_entry
+from stillframe.repository.verified import VerifiedPacks
 
 _REQUEST = 8 << 20
 
@@ -78,6 +85,8 @@ class CheckReport:
     snapshots: int
     packs: int
     bytes_read: int
+    bytes_remembered: int
+    """Lengths of packs that were not read, because they have been verified before."""
     findings: tuple[Finding, ...]
 
     @property
@@ -101,6 +110,14 @@ class Checkable(Protocol):
         """Its attributes."""
         ...
 
+    def pin_ids(self) -> Iterator[uuid.UUID]:
+        """The ids of all pins."""
+        ...
+
+    def stored_pin(self, pin_id: uuid.UUID) -> PinDocument:
+        """One of them."""
+        ...
+
     def content_of(self, reference: str) -> tuple[PackLibrary, ContentReader]:
         """The packs and the content of a data key."""
         ...
@@ -115,32 +132,49 @@ class Checkable(Protocol):
 
 
 Progress = Callable[[CheckProgress], None]
+Memory = Callable[[DataKey], VerifiedPacks]
+"""What earlier checks have verified under a data key, and how long that is believed."""
 
 
 def check(
-    store: ObjectStore, repository: Checkable, *, level: Level, on_progress: Progress | None
+    store: ObjectStore,
+    repository: Checkable,
+    *,
+    level: Level,
+    memory: Memory,
+    on_progress: Progress | None,
 ) -> CheckReport:
     """Everything that is wrong. Raises only what keeps a check from being made."""
-    return _Check(store, repository, level=level, on_progress=on_progress).run()
+    return _Check(store, repository, level=level, memory=memory, on_progress=on_progress).run()
 
 
 class _Check:
     def __init__(
-        self, store: ObjectStore, repository: Checkable, *, level: Level, on_progress: Progress | None
+        self,
+        store: ObjectStore,
+        repository: Checkable,
+        *,
+        level: Level,
+        memory: Memory,
+        on_progress: Progress | None,
     ) -> None:
         self._store = store
         self._repository = repository
         self._level = level
+        self._memory = memory
         self._on_progress = on_progress
         self._findings: list[Finding] = []
         self._packs = 0
         self._bytes = 0
+        self._remembered = 0
 
     def run(self) -> CheckReport:
         self._look_for_strays()
         checks = {reference: self._packs_of(reference) for reference in self._usable_keys()}
         documents = list(self._documents())
-        for document in documents:
+        listed = {document.snapshot_id for document in documents}
+        pinned = {pin.snapshot_id: pin for pin in self._pins() if pin.snapshot_id not in listed}
+        for document in (*documents, *pinned.values()):
             checker = checks.get(document.key_reference)
             if checker is not None:
                 self._findings.extend(checker.snapshot(document))
@@ -149,6 +183,7 @@ class _Check:
             snapshots=len(documents),
             packs=self._packs,
             bytes_read=self._bytes,
+            bytes_remembered=self._remembered,
             findings=tuple(self._findings),
         )
 
@@ -158,6 +193,11 @@ class _Check:
                 self._findings.append(
                     Finding(problem="This object is not part of a repository.", object=stored.name)
                 )
+
+        number, condemned = newest_list(self._store)
+        if condemned is None:
+            problem = "The list of condemned packs cannot be read; the next sweep begins a new one."
+            self._findings.append(Finding(problem=problem, object=f"{CONDEMNED}{number:010}"))
 
     def _usable_keys(self) -> Iterator[str]:
         for reference in self._repository.data_key_references():
@@ -173,21 +213,42 @@ class _Check:
         for name, error in library.damaged.items():
             self._findings.append(Finding(problem=error.message, object=str(name)))
         self._packs += len(library.sizes)
-        bad = set(self._bad_places(library, content)) if self._level is Level.BYTES else set()
+        bad: set[Location] = set()
+        if self._level is Level.BYTES:
+            memory = self._memory(library.key)
+            bad = set(self._bad_places(library, content, memory))
+            memory.save(library.sizes)
         library.distrust((location.pack, location.place.offset) for location in bad)
         # Packs of a writer that aborted meanwhile are gone, and nothing may count on them.
         library.refresh()
         return _TreeCheck(library, content, bad)
 
-    def _bad_places(self, library: PackLibrary, content: ContentReader) -> Iterator[Location]:
+    def _bad_places(
+        self, library: PackLibrary, content: ContentReader, memory: VerifiedPacks
+    ) -> Iterator[Location]:
         total = sum(library.sizes.values())
         done = 0
         for name, size in sorted(library.sizes.items(), key=lambda item: str(item[0])):
-            if name not in library.damaged:
-                yield from self._bad_in_pack(library, content, name, size)
+            if name in library.damaged:
+                memory.forget(name)
+            elif memory.covers(name, size):
+                self._remembered += size
+            else:
+                yield from self._noted(memory, name, size, self._bad_in_pack(library, content, name, size))
             done += size
             if self._on_progress is not None:
                 self._on_progress(CheckProgress(done_bytes=done, total_bytes=total))
+
+    def _noted(
+        self, memory: VerifiedPacks, name: PackName, size: int, bad: Iterator[Location]
+    ) -> Iterator[Location]:
+        """The same, and what is found is remembered."""
+        before = len(self._findings)
+        yield from bad
+        if len(self._findings) == before:
+            memory.note(name, size)
+        else:
+            memory.forget(name)
 
     def _bad_in_pack(
         self, library: PackLibrary, content: ContentReader, name: PackName, size: int
@@ -223,6 +284,15 @@ class _Check:
             except (DataError, KeyUnavailable) as error:
                 if not _deleted(self._store, snapshot_id, error):
                     self._findings.append(Finding(problem=error.message, snapshot_id=snapshot_id))
+
+    def _pins(self) -> Iterator[SnapshotDocument]:
+        for pin_id in self._repository.pin_ids():
+            try:
+                yield self._repository.stored_pin(pin_id).snapshot
+            except (DataError, KeyUnavailable) as error:
+                name = f"{PINS}{pin_id}"
+                if not isinstance(error, ObjectMissing) or exists(self._store, name):
+                    self._findings.append(Finding(problem=error.message, object=name))
 
 
 class _TreeCheck:
@@ -345,7 +415,8 @@ def _belongs(name: str) -> bool:
             PackName.parse(name)
             return True
         return False
-    return name == CONFIG_NAME or name.startswith((KEYS, SNAPSHOTS, ATTRIBUTES, EPOCHS))
+    known = (KEYS, SNAPSHOTS, ATTRIBUTES, EPOCHS, PINS, RETIRED, VERIFIED)
+    return name == CONFIG_NAME or is_list(name) or name.startswith(known)
 
 
 def _deleted(store: ObjectStore, snapshot_id: SnapshotId, error: StillframeError) -> bool:

@@ -54,13 +54,24 @@ class ContentCodec:
 
         Raises StoredDataCorrupt, whatever is wrong with them.
         """
-        plain = self.unsealed(cipher, sealed, content_id, place)
+        return self.opened(cipher, sealed, content_id, place)[1]
+
+    def opened(
+        self, cipher: AESGCM, sealed: ContentBytes, content_id: bytes, place: Place
+    ) -> tuple[bytes, bytes]:
+        """As `open`, and before the plain bytes what they were packed as, to be sealed at another place."""
+        packed, plain = self._unsealed(cipher, sealed, content_id, place)
         if self.key.content_id(place.kind, plain) != content_id:
             raise StoredDataCorrupt(f"The {place.kind.name} {content_id.hex()} decodes to other bytes.")
-        return plain
+        return packed, plain
 
     def unsealed(self, cipher: AESGCM, sealed: ContentBytes, content_id: bytes, place: Place) -> bytes:
         """As `open`, for a caller that compares the bytes with the original instead of by their hash."""
+        return self._unsealed(cipher, sealed, content_id, place)[1]
+
+    def _unsealed(
+        self, cipher: AESGCM, sealed: ContentBytes, content_id: bytes, place: Place
+    ) -> tuple[bytes, bytes]:
         try:
             packed = cipher.decrypt(nonce_at(place.offset), sealed, authenticated(content_id, place))
             plain = self._unpacked(packed, place)
@@ -70,7 +81,7 @@ class ContentCodec:
             ) from None
         if len(plain) != place.plain:
             raise StoredDataCorrupt(f"The {place.kind.name} {content_id.hex()} has another length.")
-        return plain
+        return packed, plain
 
     def _unpacked(self, packed: bytes, place: Place) -> bytes:
         if place.codec is Codec.RAW:

@@ -14,16 +14,21 @@ from stillframe.errors import Conflict, FormatUnknown, ObjectMissing, StoredData
 from stillframe.kms import KeyManagement
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.crypto import DataKey, key_reference
+from stillframe.repository.documents import replace_object
 from stillframe.repository.format import (
     ATTRIBUTES,
     BLOCK,
+    CONDEMNED,
     CONFIG_NAME,
     EPOCHS,
     KEY_BYTES,
     KEYS,
     NODES,
     PACKS,
+    PINS,
+    RETIRED,
     SNAPSHOTS,
+    VERIFIED,
 )
 
 _REFERENCE = re.compile(r"[0-9a-f]{32}")
@@ -81,7 +86,7 @@ def _stored_config(store: ObjectStore) -> RepositoryConfig | None:
 
 def _has_content(store: ObjectStore) -> bool:
     """Whether a new identity would make unreadable, and garbage to a sweep, what is there."""
-    prefixes = (KEYS, PACKS, NODES, SNAPSHOTS, ATTRIBUTES, EPOCHS)
+    prefixes = (KEYS, PACKS, NODES, SNAPSHOTS, ATTRIBUTES, EPOCHS, PINS, RETIRED, CONDEMNED, VERIFIED)
     return any(next(iter(store.list(prefix)), None) is not None for prefix in prefixes)
 
 
@@ -146,6 +151,24 @@ class DataKeys:
         with self._lock:
             known = self._opened.get(reference)
         return known or self.unwrap(reference)
+
+    def rewrap(self, kms_key_id: KmsKeyId) -> bool:
+        """Wrap the data key of a KMS key again, under its newest material; False when there is none.
+
+        The data key stays the same, and the stored form changes in one atomic overwrite, after what shall take
+        its place was opened again. Raises as `unwrap`.
+        """
+        reference = key_reference(self._config.id.bytes, kms_key_id)
+        if not self._exists(reference):
+            return False
+        stored, context = self._stored(reference), self._context(reference)
+        material = self._keys.unwrap(kms_key_id, stored.wrapped, context)
+        wrapped = self._keys.wrap(kms_key_id, material, context)
+        if self._keys.unwrap(kms_key_id, wrapped, context) != material:
+            raise StoredDataCorrupt(f"The key {kms_key_id} does not open what it has wrapped.")
+        replacement = msgspec.structs.replace(stored, wrapped=wrapped)
+        replace_object(self._store, KEYS + reference, msgspec.json.encode(replacement))
+        return True
 
     def references(self) -> list[str]:
         """The references of all data keys of the repository."""

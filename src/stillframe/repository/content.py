@@ -311,7 +311,7 @@ class PackPublisher:
 
     def settle(self) -> None:
         """The snapshot is made: later writers of this process may rely on its packs."""
-        self._library.settle(self._published)
+        self._library.settle(self._published, writer=self._writer)
 
     def stop(self) -> None:
         """Begin no further pack, and wait for those that are under way."""

@@ -172,3 +172,13 @@ class AttributesDocument(_Stored, frozen=True, kw_only=True, forbid_unknown_fiel
     generation: int
     changed_at: datetime
     attributes: SnapshotAttributes
+
+
+class PinDocument(_Stored, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The stored form of a pin: all it takes to open the snapshot, also when its own document is gone."""
+
+    version: Literal[1] = 1
+    kind: Literal["pin"] = "pin"
+    pin_id: uuid.UUID
+    pinned_at: datetime
+    snapshot: SnapshotDocument

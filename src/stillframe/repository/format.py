@@ -38,11 +38,13 @@ NODES = "nodes/"
 SNAPSHOTS = "snapshots/"
 ATTRIBUTES = "attributes/"
 EPOCHS = "epochs/"
+PINS = "pins/"
+RETIRED = "retired/"
+CONDEMNED = "condemned/"
+VERIFIED = "verified/"
 
-CONTENT_CLAIM = "content"
-"""Shared by everybody who relies on stored content; a sweep needs it alone."""
-WAITING_CLAIM = "content-waiting"
-"""Shared by those who wait for a sweep to end, so that the next one does not begin before them."""
+COLLECTOR_CLAIM = "collector"
+"""Held alone by a sweep, so that two do not do the same work; nothing is unsafe without it."""
 
 
 class ContentKind(IntEnum):

@@ -3,7 +3,33 @@
 from dataclasses import dataclass
 
 from stillframe.objectstore import ObjectStore
-from stillframe.repository.format import ATTRIBUTES, CONFIG_NAME, EPOCHS, KEYS, NODES, PACKS, SNAPSHOTS
+from stillframe.repository.format import (
+    ATTRIBUTES,
+    CONDEMNED,
+    CONFIG_NAME,
+    EPOCHS,
+    KEYS,
+    NODES,
+    PACKS,
+    PINS,
+    RETIRED,
+    SNAPSHOTS,
+    VERIFIED,
+)
+
+_PREFIXES = (
+    CONFIG_NAME,
+    KEYS,
+    PACKS,
+    NODES,
+    SNAPSHOTS,
+    ATTRIBUTES,
+    EPOCHS,
+    PINS,
+    RETIRED,
+    CONDEMNED,
+    VERIFIED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,15 +43,13 @@ class RepositoryStatistics:
     node_bytes: int
     data_keys: int
     open_or_abandoned_writers: int
+    pins: int
     stored_bytes: int
 
 
 def measure(store: ObjectStore) -> RepositoryStatistics:
     """Count what the store lists. Raises what the store raises."""
-    sizes = {
-        prefix: [stored.size for stored in store.list(prefix)]
-        for prefix in (CONFIG_NAME, KEYS, PACKS, NODES, SNAPSHOTS, ATTRIBUTES, EPOCHS)
-    }
+    sizes = {prefix: [stored.size for stored in store.list(prefix)] for prefix in _PREFIXES}
     return RepositoryStatistics(
         snapshots=len(sizes[SNAPSHOTS]),
         packs=len(sizes[PACKS]),
@@ -34,5 +58,6 @@ def measure(store: ObjectStore) -> RepositoryStatistics:
         node_bytes=sum(sizes[NODES]),
         data_keys=len(sizes[KEYS]),
         open_or_abandoned_writers=len(sizes[EPOCHS]),
+        pins=len(sizes[PINS]),
         stored_bytes=sum(map(sum, sizes.values())),
     )

@@ -9,46 +9,46 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Self
 
 import msgspec
+from blake3 import blake3
 
 from stillframe.domain.clock import Clock, IdSource, SystemClock
 from stillframe.domain.identifiers import KmsKeyId, SnapshotId
-from stillframe.errors import Conflict, DataError, InvalidRequest, ObjectMissing, StoredDataCorrupt
+from stillframe.errors import DataError, InvalidRequest, ObjectMissing
 from stillframe.kms import KeyManagement
-from stillframe.objectstore import Claim, ObjectStore
-from stillframe.repository import check, sweep
+from stillframe.objectstore import ObjectStore
+from stillframe.repository import check
+from stillframe.repository.accounting import RepositoryUsage, account
 from stillframe.repository.check import CheckProgress, CheckReport, Level
 from stillframe.repository.codec import ContentCodec
+from stillframe.repository.collecting import Sweep, SweepPolicy, SweepReport, present_packs
 from stillframe.repository.config import DataKeys, open_config
 from stillframe.repository.content import ContentReader
-from stillframe.repository.crypto import NONCE_BYTES, DataKey
-from stillframe.repository.documents import (
-    Document,
-    document_key_reference,
-    open_document,
-    replace_object,
-    seal_document,
-)
+from stillframe.repository.crypto import DataKey
+from stillframe.repository.documents import replace_object
+from stillframe.repository.epochs import Epoch
 from stillframe.repository.facts import (
     AttributesDocument,
+    PinDocument,
     SnapshotAttributes,
     SnapshotDocument,
     SnapshotFacts,
     SnapshotStatistics,
 )
-from stillframe.repository.format import ATTRIBUTES, CONTENT_CLAIM, SNAPSHOTS, WAITING_CLAIM
+from stillframe.repository.format import ATTRIBUTES, EPOCHS, PINS, SNAPSHOTS
 from stillframe.repository.library import PackLibrary, exists
 from stillframe.repository.measure import RepositoryStatistics, measure
+from stillframe.repository.pins import create_pin
 from stillframe.repository.reader import SnapshotReader
-from stillframe.repository.session import Seal, WriteSession
-from stillframe.repository.sweep import SweepReport
+from stillframe.repository.retired import retire
+from stillframe.repository.session import WriteSession
 from stillframe.repository.tree import Tree
+from stillframe.repository.vault import Vault
+from stillframe.repository.verified import VerifiedPacks
 from stillframe.repository.writer import Commit, SnapshotWriter
-
-_SWEEP_PATIENCE = 120.0
-_SWEEP_POLL = 0.02
 
 
 class Repository:
@@ -72,8 +72,11 @@ class Repository:
         self._id = repository_id
         self._clock = clock
         self._entropy = entropy
+        self._vault = Vault(store, data_keys, repository_id=repository_id, entropy=entropy)
         self._lock = threading.Lock()
         self._libraries: dict[str, PackLibrary] = {}
+        self._swept: tuple[bytes, SweepReport] | None = None
+        """What was listed when a sweep last found nothing to do."""
 
     @classmethod
     def create_or_open(
@@ -109,20 +112,19 @@ class Repository:
     ) -> SnapshotWriter:
         """Begin a snapshot under this KMS key; `level` is zstd's. Without an id it gets a random one.
 
-        Raises Conflict when a snapshot of this id exists or is being written, or a sweep does not end;
-        ObjectMissing when there is no such parent; InvalidRequest when the parent is under another key (nothing
-        is ever shared across keys: begin without a parent then).
+        Raises Conflict when a snapshot of this id exists or is being written, ObjectMissing when there is no such
+        parent; InvalidRequest when the parent is under another key (nothing is ever shared across keys: begin
+        without a parent then).
         """
-        snapshot_id = snapshot_id or SnapshotId(uuid.UUID(bytes=self._entropy(16), version=4))
+        snapshot_id = snapshot_id or SnapshotId(self._random_id())
         key = self._keys.ensure(key_id)
-        session = WriteSession(
-            self._store, snapshot_id=snapshot_id, content_claim=self.hold_content(), clock=self._clock
-        )
+        session = WriteSession(self._store, snapshot_id=snapshot_id, clock=self._clock)
         try:
+            # Before the packs are listed: what the parent refers to has been stored by then.
+            document = self._parent_document(parent, key_reference=key.reference)
             # Packs that carry our id are those of an attempt that died: we hold its claim, and have none yet.
             library = self._refreshed_library(key.reference, finished=frozenset({snapshot_id.bytes}))
             reader = ContentReader(self._store, library, ContentCodec(key))
-            document = self._parent_document(parent, key_reference=key.reference)
             content = session.content(library, level=level, entropy=self._entropy)
         except BaseException:
             session.end(committed=False)
@@ -137,32 +139,47 @@ class Repository:
         )
 
     def open_snapshot(self, snapshot_id: SnapshotId) -> SnapshotReader:
-        """A reader of a snapshot; close it, for it keeps sweeps out.
+        """A reader of a snapshot; close it, for what it may read is kept until then.
 
         The attributes in its document are those of the moment of creation if the present ones are damaged: an
         auxiliary document must not stand in the way of a restore. Raises ObjectMissing when there is no such
         snapshot, StoredDataCorrupt and FormatUnknown for a damaged or newer document.
         """
-        claim = self.hold_content()
-        try:
-            document = self.stored_document(snapshot_id)
-            with contextlib.suppress(DataError):
-                document = self._with_attributes(document)
-            key = self._keys.unwrap(document.key_reference)
-            library = self._refreshed_library(key.reference)
-        except BaseException:
-            claim.release()
-            raise
-        content = ContentReader(self._store, library, ContentCodec(key))
-        return SnapshotReader(document, store=self._store, content=content, release=claim.release)
+        return self._reader(lambda: self._vault.snapshot(snapshot_id))
+
+    def pin_snapshot(self, snapshot_id: SnapshotId, *, pin_id: uuid.UUID) -> None:
+        """Keep a snapshot's content until `unpin`, through deletion of the snapshot and any end of this process.
+
+        Durable when this returns; doing it again does nothing. Raises ObjectMissing when there is no such
+        snapshot, Conflict when the pin is one of another snapshot, StoredDataCorrupt and FormatUnknown.
+        """
+        with self._epoch():
+            create_pin(
+                self._store, self._vault, self._keys, self._clock, snapshot_id=snapshot_id, pin_id=pin_id
+            )
+
+    def open_pinned(self, pin_id: uuid.UUID) -> SnapshotReader:
+        """A reader of a pinned snapshot, whether or not it has been deleted; close it.
+
+        The attributes are those of the moment of creation once the snapshot is deleted. Raises ObjectMissing when
+        there is no such pin, and else as `open_snapshot`.
+        """
+        return self._reader(lambda: self._vault.pin(pin_id).snapshot)
+
+    def unpin(self, pin_id: uuid.UUID) -> None:
+        """Let go of what a pin keeps; one that is not there is no error. Open readers go on reading."""
+        retire(self._store, f"{PINS}{pin_id}", token=self._random_id())
+
+    def pin_ids(self) -> Iterator[uuid.UUID]:
+        """The ids of all pins, in their order. Raises StoredDataCorrupt for one that has no UUID for a name."""
+        return self._vault.pin_ids()
 
     def snapshot_ids(self) -> Iterator[SnapshotId]:
         """The ids of all snapshots, in their order, without opening any.
 
         Raises StoredDataCorrupt for an object among the documents that has no UUID for a name.
         """
-        for stored in self._store.list(SNAPSHOTS):
-            yield _snapshot_id(stored.name)
+        return self._vault.snapshot_ids()
 
     def documents(self) -> Iterator[SnapshotDocument]:
         """Every snapshot's document, with its present attributes. One deleted meanwhile is left out.
@@ -199,7 +216,7 @@ class Repository:
             attributes=attributes,
         )
         name = f"{ATTRIBUTES}{snapshot_id}"
-        seal = self._sealer(self._keys.cached(document.key_reference))
+        seal = self._vault.sealer(self._keys.cached(document.key_reference))
         replace_object(self._store, name, seal(changed, name))
         return _replaced(document, attributes)
 
@@ -208,63 +225,92 @@ class Repository:
 
         Its content stays until a sweep; open readers go on reading.
         """
-        self._store.delete(f"{SNAPSHOTS}{snapshot_id}")
+        retire(self._store, f"{SNAPSHOTS}{snapshot_id}", token=self._random_id())
         self._store.delete(f"{ATTRIBUTES}{snapshot_id}")
 
-    def sweep(self, *, dry_run: bool = False) -> SweepReport:
-        """Remove what no snapshot refers to; with `dry_run` only say what that would be.
+    def sweep(self, *, dry_run: bool = False, policy: SweepPolicy | None = None) -> SweepReport:
+        """Remove what no snapshot and no pin refers to; with `dry_run` only say what that would be.
 
-        Raises Conflict while a writer or reader is open in any process, and, without having removed anything,
-        whatever keeps it from knowing what is needed: an unreadable document, a missing node or key.
+        Nobody waits for it, and it waits for nobody: what open writers and readers may rely on is left to a later
+        sweep. Raises Conflict while another sweep runs, and, without having removed anything, whatever keeps it
+        from knowing what is needed: an unreadable document, a missing node.
         """
-        with self._claim_content_alone():
-            return sweep.sweep(self._store, self, dry_run=dry_run)
+        before = _listing(self._store)
+        if self._swept is not None and self._swept[0] == before and not dry_run and policy is None:
+            return self._swept[1]
+        sweep = Sweep(self._store, self._vault, self, policy=policy or SweepPolicy(), entropy=self._entropy)
+        if dry_run:
+            return sweep.plan()
+        report = sweep.run()
+        after = _listing(self._store)
+        # Nothing to do is remembered, so that a sweep every minute does not walk all trees every minute; but not
+        # while somebody is open, for nothing that is listed tells when they die.
+        quiet = after == before and not any(self._store.list(EPOCHS))
+        self._swept = (after, report) if quiet else None
+        return report
 
     def check(
-        self, *, level: Level = Level.STRUCTURE, on_progress: Callable[[CheckProgress], None] | None = None
+        self,
+        *,
+        level: Level = Level.STRUCTURE,
+        remembered_for: timedelta | None = None,
+        on_progress: Callable[[CheckProgress], None] | None = None,
     ) -> CheckReport:
-        """Look for damage; see `Level`. Sweeps are kept out meanwhile, snapshots are not.
+        """Look for damage; see `Level`. Snapshots, restores and sweeps may run meanwhile.
 
-        Damage is reported, not raised; a store that does not answer is raised, because it says nothing about
-        the data.
+        At level BYTES every stored byte is read, but for packs that a check has read within `remembered_for` and
+        found in order; None believes none. Damage is reported, not raised; a store that does not answer is
+        raised, because it says nothing about the data.
         """
-        with self.hold_content():
-            return check.check(self._store, self, level=level, on_progress=on_progress)
+        with self._epoch():
+            return check.check(
+                self._store,
+                self,
+                level=level,
+                memory=lambda key: VerifiedPacks(
+                    self._store, self._vault, key=key, clock=self._clock, remembered_for=remembered_for
+                ),
+                on_progress=on_progress,
+            )
+
+    def usage(self) -> RepositoryUsage:
+        """What each snapshot refers to, and what it alone: the bytes that come back when it is deleted.
+
+        Walks every tree. Raises what reading documents and nodes raises.
+        """
+        with self._epoch():
+            documents = [self._vault.snapshot(snapshot_id) for snapshot_id in self.snapshot_ids()]
+            pinned = [self._vault.pin(pin_id).snapshot for pin_id in self.pin_ids()]
+            stored = sum(present_packs(self._store).values())
+            return account(documents, pinned, self, stored_bytes=stored)
 
     def statistics(self) -> RepositoryStatistics:
         """What is stored, from the listing alone."""
         return measure(self._store)
 
-    def hold_content(self) -> Claim:
-        """A claim that keeps sweeps out; waits for a sweep that is running.
-
-        Raises Conflict when it does not end within two minutes.
-        """
-        with contextlib.suppress(Conflict):
-            return self._store.claim(CONTENT_CLAIM, shared=True)
-        with contextlib.ExitStack() as waiting:
-            return self._awaited_content(waiting)
-
     def stored_document(self, snapshot_id: SnapshotId) -> SnapshotDocument:
         """The document as it was created, with the attributes of that moment. Raises as `document`."""
-        name = f"{SNAPSHOTS}{snapshot_id}"
-        document = self._opened(SnapshotDocument, name)
-        if document.snapshot_id != snapshot_id or document.repository_id != self._id:
-            raise StoredDataCorrupt(f"{name} describes another snapshot.", object=name)
-        return document
+        return self._vault.snapshot(snapshot_id)
+
+    def stored_pin(self, pin_id: uuid.UUID) -> PinDocument:
+        """A pin, as it was created."""
+        return self._vault.pin(pin_id)
 
     def stored_attributes(self, document: SnapshotDocument) -> AttributesDocument:
         """The stored form of a snapshot's present attributes; ObjectMissing when they are lost."""
-        name = f"{ATTRIBUTES}{document.snapshot_id}"
-        attributes = self._opened(AttributesDocument, name)
-        if attributes.snapshot_id != document.snapshot_id:
-            raise StoredDataCorrupt(f"{name} describes another snapshot.", object=name)
-        return attributes
+        return self._vault.attributes(document)
 
     def content_of(self, reference: str) -> tuple[PackLibrary, ContentReader]:
         """The packs of a data key, freshly listed, and their content; for this package's own use."""
         library = self._refreshed_library(reference)
         return library, ContentReader(self._store, library, ContentCodec(library.key))
+
+    def rewrap(self, kms_key_id: KmsKeyId) -> bool:
+        """Wrap what is encrypted under this KMS key under its newest material; False when nothing is.
+
+        Nothing but the wrapped data key changes: no content is written again, and every snapshot stays as it is.
+        """
+        return self._keys.rewrap(kms_key_id)
 
     def data_key_references(self) -> list[str]:
         """The references of all data keys."""
@@ -274,29 +320,33 @@ class Repository:
         """Raise what keeps a data key from being used, if anything does."""
         self._keys.unwrap(reference)
 
-    def _awaited_content(self, waiting: contextlib.ExitStack) -> Claim:
-        """The content claim, after the sweep that holds it; the next sweep is kept from beginning meanwhile."""
-        deadline = self._clock.monotonic() + _SWEEP_PATIENCE
-        announced = False
-        while self._clock.monotonic() < deadline:
-            if not announced:
-                with contextlib.suppress(Conflict):
-                    waiting.enter_context(self._store.claim(WAITING_CLAIM, shared=True))
-                    announced = True
-            with contextlib.suppress(Conflict):
-                return self._store.claim(CONTENT_CLAIM, shared=True)
-            self._clock.sleep(_SWEEP_POLL)
-        raise Conflict(f"A sweep has not ended within {_SWEEP_PATIENCE:g} s.")
-
-    def _claim_content_alone(self) -> Claim:
+    def _reader(self, find: Callable[[], SnapshotDocument]) -> SnapshotReader:
+        epoch = self._opened_epoch()
         try:
-            with self._store.claim(WAITING_CLAIM):
-                return self._store.claim(CONTENT_CLAIM)
-        except Conflict:
-            raise Conflict(
-                "A sweep cannot begin while a snapshot is being written or read.",
-                hint="Repeat it when captures and restores have ended.",
-            ) from None
+            document = find()
+            with contextlib.suppress(DataError):
+                document = self._with_attributes(document)
+            key = self._keys.unwrap(document.key_reference)
+            library = self._refreshed_library(key.reference)
+        except BaseException:
+            epoch.end()
+            raise
+        content = ContentReader(self._store, library, ContentCodec(key))
+        return SnapshotReader(document, store=self._store, content=content, release=epoch.end)
+
+    def _opened_epoch(self) -> Epoch:
+        return Epoch.opened(self._store, self._random_id(), clock=self._clock)
+
+    @contextlib.contextmanager
+    def _epoch(self) -> Iterator[None]:
+        epoch = self._opened_epoch()
+        try:
+            yield
+        finally:
+            epoch.end()
+
+    def _random_id(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self._entropy(16), version=4)
 
     def _refreshed_library(self, reference: str, *, finished: frozenset[bytes] = frozenset()) -> PackLibrary:
         key = self._keys.cached(reference)
@@ -329,22 +379,10 @@ class Repository:
                 facts=facts,
                 statistics=statistics,
             )
-            session.commit(document, self._sealer(key))
+            session.commit(document, self._vault.sealer(key))
             return document
 
         return commit
-
-    def _sealer(self, key: DataKey) -> Seal:
-        def seal(document: msgspec.Struct, name: str) -> bytes:
-            nonce = self._entropy(NONCE_BYTES)
-            return seal_document(document, name=name, key=key, repository_id=self._id, nonce=nonce)
-
-        return seal
-
-    def _opened(self, kind: type[Document], name: str) -> Document:
-        data = self._store.get(name)
-        key = self._keys.cached(document_key_reference(data, name=name))
-        return open_document(kind, data, name=name, key=key, repository_id=self._id)
 
     def _with_attributes(self, document: SnapshotDocument) -> SnapshotDocument:
         return _replaced(document, self.stored_attributes(document).attributes)
@@ -358,12 +396,9 @@ def _replaced(document: SnapshotDocument, attributes: SnapshotAttributes) -> Sna
     return msgspec.structs.replace(document, facts=facts)
 
 
-def _snapshot_id(name: str) -> SnapshotId:
-    text = name.removeprefix(SNAPSHOTS)
-    try:
-        parsed = uuid.UUID(text)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != text:
-        raise StoredDataCorrupt(f"{name} is not the name of a snapshot's document.", object=name)
-    return SnapshotId(parsed)
+def _listing(store: ObjectStore) -> bytes:
+    """A digest of the names and lengths of all objects."""
+    digest = blake3()
+    for stored in store.list(""):
+        digest.update(f"{stored.name} {stored.size}\n".encode())
+    return bytes(digest.digest())

@@ -13,13 +13,12 @@ from stillframe.domain.identifiers import (
     NamespaceId,
     NamespaceName,
     SnapshotId,
-    parse_kms_key_id,
     parse_snapshot_name,
 )
 from stillframe.domain.namespace import Namespace, NamespaceStatus
 from stillframe.domain.operation import OperationKind
 from stillframe.domain.reserved import RESERVED_WORDS
-from stillframe.domain.snapshot import Snapshot, parse_retention
+from stillframe.domain.snapshot import parse_retention
 from stillframe.domain.workgroup import WorkgroupStatus
 from stillframe.errors import Conflict, InvalidRequest, QuotaExceeded
 from stillframe.kms import Secret
@@ -32,11 +31,12 @@ from stillframe.service.foundation import (
     several_changes,
     take_quota_turn,
 )
+from stillframe.service.keys import SnapshotKey, key_for_snapshot, usable_key
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
 from stillframe.service.pagination import Listing, paginate
 from stillframe.service.secrets import AdminPassword, chosen_password, forgotten_password, managed_password
-from stillframe.service.snapshots import new_snapshot
+from stillframe.service.snapshots import NewSnapshot, new_snapshot
 from stillframe.service.tags import attach, check_tags
 
 _IAM_ROLE = re.compile(r"arn:aws:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}")
@@ -89,7 +89,7 @@ class Namespaces:
     def create(self, caller: Caller, request: NewNamespace) -> Namespace:
         """A new namespace, AVAILABLE at once; its storage is made when it gets a workgroup.
 
-        Raises Conflict, QuotaExceeded, TooManyTags, InvalidRequest.
+        Raises Conflict, QuotaExceeded, TooManyTags, InvalidRequest, KeyUnavailable.
         """
         check_tags(request.tags)
         namespace_id = NamespaceId(self._base.new_id())
@@ -107,7 +107,7 @@ class Namespaces:
             admin_secret_id=password.secret.id if password.secret else None,
             admin_secret_kms_key_id=password.secret.kms_key_id if password.secret else None,
             db_name=parse_database_name(request.db_name) if request.db_name else DEFAULT_DATABASE,
-            kms_key_id=parse_kms_key_id(request.kms_key_id) if request.kms_key_id else AWS_OWNED_KMS_KEY,
+            kms_key_id=self._named_key(caller, request.kms_key_id) or AWS_OWNED_KMS_KEY,
             default_iam_role_arn=request.default_iam_role_arn or None,
             iam_roles=_check_roles(request.iam_roles, request.default_iam_role_arn),
             log_exports=tuple(dict.fromkeys(request.log_exports)),
@@ -137,8 +137,13 @@ class Namespaces:
             )
 
     def update(self, caller: Caller, name: str, change: NamespaceChange) -> Namespace:
-        """The namespace, MODIFYING until the change is in force. Raises NotFound, Conflict, InvalidRequest."""
+        """The namespace, MODIFYING until the change is in force.
+
+        Raises NotFound, Conflict, InvalidRequest, KeyUnavailable.
+        """
         _require_one_change(change)
+        self.get(caller, name)
+        change = replace(change, kms_key_id=self._named_key(caller, change.kms_key_id))
         with self._base.catalog.transaction() as transaction:
             namespace = find_namespace(transaction, caller.scope, name, lock=True)
             require_available(namespace)
@@ -155,11 +160,15 @@ class Namespaces:
         """
         if final_retention_days is not None and final_snapshot_name is None:
             raise InvalidRequest("A final snapshot retention period needs a final snapshot name.")
+        key = key_for_snapshot(self._base, caller.scope, name) if final_snapshot_name is not None else None
         with self._base.catalog.transaction() as transaction:
             namespace = find_namespace(transaction, caller.scope, name, lock=True)
             require_available(namespace)
             _require_no_workgroup(transaction, namespace)
-            final = self._final_snapshot(transaction, namespace, final_snapshot_name, final_retention_days)
+            final = None
+            if final_snapshot_name is not None and key is not None:
+                wanted = self._final(final_snapshot_name, final_retention_days, key)
+                final = new_snapshot(self._base, transaction, namespace, wanted)
             intent = Intent(
                 kind=OperationKind.DELETE_NAMESPACE,
                 subject_id=namespace.id,
@@ -189,9 +198,12 @@ class Namespaces:
         if admin.managed:
             if admin.password is not None:
                 raise InvalidRequest("An admin password can't be given together with manageAdminPassword.")
-            key = parse_kms_key_id(admin.secret_kms_key_id) if admin.secret_kms_key_id else None
             return managed_password(
-                self._base, caller, namespace_id=namespace_id, username=username, kms_key_id=key
+                self._base,
+                caller,
+                namespace_id=namespace_id,
+                username=username,
+                kms_key_id=admin.secret_kms_key_id,
             )
         if admin.secret_kms_key_id is not None:
             raise InvalidRequest("adminPasswordSecretKmsKeyId needs manageAdminPassword.")
@@ -206,7 +218,7 @@ class Namespaces:
         if change.admin:
             return self._prepare_admin(transaction, caller, namespace, change.admin)
         if change.kms_key_id is not None:
-            return {"kms_key_id": _check_key_change(namespace, change.kms_key_id)}
+            return {"kms_key_id": _check_key_change(namespace, KmsKeyId(change.kms_key_id))}
         if change.log_exports is not None:
             return {"log_exports": list(dict.fromkeys(change.log_exports))}
         return _prepare_roles(namespace, change)
@@ -228,19 +240,17 @@ class Namespaces:
             "admin_secret_kms_key_id": password.secret.kms_key_id if password.secret else None,
         }
 
-    def _final_snapshot(
-        self, transaction: Transaction, namespace: Namespace, name: str | None, retention_days: int | None
-    ) -> Snapshot | None:
-        if name is None:
-            return None
-        return new_snapshot(
-            self._base,
-            transaction,
-            namespace,
+    def _final(self, name: str, retention_days: int | None, key: SnapshotKey) -> NewSnapshot:
+        return NewSnapshot(
+            id=SnapshotId(self._base.new_id()),
             name=parse_snapshot_name(name),
             retention_days=parse_retention(retention_days),
-            snapshot_id=SnapshotId(self._base.new_id()),
+            key=key,
         )
+
+    def _named_key(self, caller: Caller, text: str | None) -> KmsKeyId | None:
+        """What a namespace remembers of the key it was given: the ARN of the key, or of the alias to follow."""
+        return usable_key(self._base, caller.scope, text).name if text is not None else None
 
 
 def _check_name(name: NamespaceName) -> NamespaceName:
@@ -269,8 +279,7 @@ def _prepare_roles(namespace: Namespace, change: NamespaceChange) -> Mapping[str
     return {"iam_roles": list(_check_roles(roles, default)), "default_iam_role_arn": default or None}
 
 
-def _check_key_change(namespace: Namespace, text: str) -> KmsKeyId:
-    key = parse_kms_key_id(text)
+def _check_key_change(namespace: Namespace, key: KmsKeyId) -> KmsKeyId:
     if key == AWS_OWNED_KMS_KEY and namespace.kms_key_id != AWS_OWNED_KMS_KEY:
         raise InvalidRequest("A namespace with a customer managed key can't return to the AWS owned key.")
     return key

@@ -5,19 +5,18 @@ nothing outside (rule 35): no network, no archive, no replication, no scheduled 
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from stillframe.backup.restore import start_restored
 from stillframe.domain.snapshot import Snapshot
 from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.read_only import restart_read_only
 from stillframe.postgres.settings import ServerSettings
 from stillframe.service.foundation import Foundation
+from stillframe.service.hydrations import Hydrations
 from stillframe.service.jobs.watch import Watch
-from stillframe.service.layout import lay_out
-from stillframe.service.repositories import Repositories
-from stillframe.service.room import require_room
+from stillframe.service.layout import Layouts
 from stillframe.service.servers import Servers
 
 _PRIVATE = {
@@ -45,10 +44,13 @@ class CopyPlace:
 class PrivateCopies:
     """Makes and removes private copies."""
 
-    def __init__(self, foundation: Foundation, servers: Servers, repositories: Repositories) -> None:
+    def __init__(
+        self, foundation: Foundation, servers: Servers, layouts: Layouts, hydrations: Hydrations
+    ) -> None:
         self._base = foundation
         self._servers = servers
-        self._repositories = repositories
+        self._layouts = layouts
+        self._hydrations = hydrations
 
     @contextmanager
     def opened(self, snapshot: Snapshot, place: CopyPlace, watch: Watch) -> Iterator[Cluster]:
@@ -62,17 +64,32 @@ class PrivateCopies:
         finally:
             self.remove(place)
 
+    def open_read_only(
+        self, snapshot: Snapshot, place: CopyPlace, watch: Watch, *, prepare: Callable[[Cluster], None]
+    ) -> Cluster:
+        """The snapshot, left running at this place so that nobody can change it; `remove` ends it.
+
+        `prepare` gets the copy while it can still be changed. Raises what a restore raises, and then nothing is left.
+        """
+        self.remove(place)
+        try:
+            cluster = self._open(snapshot, place, watch)
+            prepare(cluster)
+            with self._hydrations.held(cluster) as inherited:
+                restart_read_only(cluster, self._settings(), inherited=inherited)
+        except BaseException:
+            self.remove(place)
+            raise
+        return cluster
+
     def remove(self, place: CopyPlace) -> None:
         """Stop and remove the copy at this place. Nothing happens when there is none."""
         self._servers.drop(place.namespace_id, place.copy_id)
 
     def _open(self, snapshot: Snapshot, place: CopyPlace, watch: Watch) -> Cluster:
-        require_room(self._base.settings.paths.root, snapshot.logical_bytes or 0)
+        self._servers.require_room(snapshot.logical_bytes or 0)
         cluster = self._servers.cluster(place.namespace_id, place.copy_id)
-        with self._repositories.of(snapshot.region).open_snapshot(snapshot.id) as reader:
-            timeline = lay_out(self._base, reader, cluster, watch)
-            watch.progress.begin("opening the snapshot")
-            start_restored(cluster, reader.document.facts, timeline=timeline, settings=self._settings())
+        self._layouts.bring_up(snapshot, cluster, self._settings(), watch, background=False)
         return cluster
 
     def _settings(self) -> ServerSettings:

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 from stillframe.catalog import Transaction
 from stillframe.domain.access import Caller
-from stillframe.domain.identifiers import parse_kms_key_id
 from stillframe.domain.namespace import Namespace
 from stillframe.domain.operation import OperationKind
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 from stillframe.errors import Conflict, DataError, InvalidRequest, QuotaExceeded
 from stillframe.service.foundation import Foundation, require_available, require_workgroup_available
+from stillframe.service.keys import require_usable
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
 from stillframe.service.repositories import Repositories
@@ -51,7 +51,8 @@ class Restores:
         """Accept a restore; a job carries it out, and the old databases stay until the new ones answer.
 
         Raises NotFound (namespace, workgroup, snapshot), Conflict (busy, snapshot not AVAILABLE), InvalidRequest,
-        QuotaExceeded (more databases in the snapshot than a namespace may have).
+        QuotaExceeded (more databases in the snapshot than a namespace may have), KeyUnavailable (its key is missing
+        or disabled).
         """
         if request.snapshot.name is not None and request.snapshot.arn is not None:
             raise InvalidRequest("Give either snapshotName or snapshotArn, not both.")
@@ -86,6 +87,7 @@ class Restores:
             snapshot = find_snapshot(transaction, caller, request.snapshot)
         if snapshot.status is not SnapshotStatus.AVAILABLE:
             return
+        require_usable(self._base, snapshot.kms_key_id)
         try:
             databases = self._repositories.of(snapshot.region).document(snapshot.id).facts.databases
         except DataError:
@@ -106,9 +108,12 @@ class Restores:
         """The new managed password, when one was asked for: its row, and what the job needs of it."""
         if not request.manage_admin_password:
             return {}
-        key = parse_kms_key_id(request.secret_kms_key_id) if request.secret_kms_key_id else None
         password = managed_password(
-            self._base, caller, namespace_id=namespace.id, username=snapshot.admin_username, kms_key_id=key
+            self._base,
+            caller,
+            namespace_id=namespace.id,
+            username=snapshot.admin_username,
+            kms_key_id=request.secret_kms_key_id,
         )
         if password.secret is None:
             return {}

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from stillframe.catalog import Transaction
 from stillframe.domain.access import Caller, ManagedSecret
 from stillframe.domain.database import check_password
-from stillframe.domain.identifiers import AWS_OWNED_KMS_KEY, KmsKeyId, NamespaceId
+from stillframe.domain.identifiers import AWS_OWNED_KMS_KEY, NamespaceId
 from stillframe.errors import NotFound
 from stillframe.kms import Secret, SecretBox
 from stillframe.postgres.scram import random_password, scram_verifier
 from stillframe.service.foundation import Foundation
+from stillframe.service.keys import usable_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +38,14 @@ def managed_password(
     *,
     namespace_id: NamespaceId,
     username: str,
-    kms_key_id: KmsKeyId | None,
+    kms_key_id: str | None,
 ) -> AdminPassword:
-    """A random password, sealed under the named key so that GetManagedSecret can show it."""
+    """A random password, sealed under the named key so that GetManagedSecret can show it.
+
+    Raises KeyUnavailable and InvalidRequest for a key that can't be used or does not exist.
+    """
     password = random_password()
-    key = kms_key_id or AWS_OWNED_KMS_KEY
-    base.keys.ensure_key(key)
+    key = usable_key(base, caller.scope, kms_key_id).key.key_id if kms_key_id else AWS_OWNED_KMS_KEY
     identifier = base.new_id()
     secret = ManagedSecret(
         id=identifier,

@@ -13,14 +13,16 @@ from stillframe.domain.identifiers import IncarnationId, LineageId
 from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.domain.parameters import complete_parameters, server_settings
 from stillframe.domain.workgroup import ALLOWED_PORTS, Workgroup
-from stillframe.errors import Conflict, InternalError, Unsupported
-from stillframe.postgres.cluster import Cluster, ClusterState
+from stillframe.errors import Conflict, DiskFull, InternalError, Unsupported
+from stillframe.postgres.cluster import Cluster, ClusterState, StopMode
 from stillframe.postgres.machine import Machine, namespace_cluster
 from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.roles import prepare_namespace
 from stillframe.postgres.settings import ServerSettings
+from stillframe.service.arrivals import arrival_note, stop_cluster
 from stillframe.service.endpoints import EndpointRoute, Endpoints
 from stillframe.service.foundation import Foundation
+from stillframe.service.hydrations import Hydrations
 from stillframe.service.room import require_room
 
 _MEBIBYTE = 1024 * 1024
@@ -36,10 +38,13 @@ _MOST_CONNECTIONS = 500
 class Servers:
     """Clusters by namespace and incarnation."""
 
-    def __init__(self, foundation: Foundation, machine: Machine, endpoints: Endpoints) -> None:
+    def __init__(
+        self, foundation: Foundation, machine: Machine, endpoints: Endpoints, hydrations: Hydrations
+    ) -> None:
         self._base = foundation
         self._machine = machine
         self._endpoints = endpoints
+        self._hydrations = hydrations
 
     @property
     def machine(self) -> Machine:
@@ -66,7 +71,7 @@ class Servers:
             return namespace
         # Not only files: a server of the attempt may run.
         self.drop_all(namespace.id)
-        require_room(self._base.settings.paths.root, _NEW_CLUSTER)
+        self.require_room(_NEW_CLUSTER)
         incarnation = self._new_incarnation(namespace)
         cluster = self.cluster(namespace.id, incarnation.id)
         self._machine.identity.make_directory(cluster.data_directory.parent)
@@ -104,21 +109,25 @@ class Servers:
     def start(self, namespace: Namespace, workgroup: Workgroup | None) -> Cluster:
         """The namespace's server, running with the workgroup's settings. Raises ServerUnavailable."""
         cluster = self.current(namespace)
-        cluster.start(self.settings_for(workgroup))
+        self._start(cluster, workgroup)
         return cluster
+
+    def stop(self, cluster: Cluster) -> None:
+        """End a server, and who brings its files if they are still arriving. Raises ServerUnavailable."""
+        stop_cluster(cluster)
 
     @contextmanager
     def running(self, namespace: Namespace, workgroup: Workgroup | None) -> Iterator[Cluster]:
         """The running cluster for the length of the block; without a workgroup it is stopped after."""
         cluster = self.current(namespace)
         if cluster.status().state is not ClusterState.RUNNING:
-            cluster.start(self.settings_for(workgroup))
+            self._start(cluster, workgroup)
         try:
             yield cluster
         finally:
             # Also one that ran before: a block that was cut off left it.
             if workgroup is None:
-                cluster.stop()
+                self.stop(cluster)
 
     def open_endpoint(self, workgroup: Workgroup, cluster: Cluster) -> Workgroup:
         """Relay the workgroup's port to the cluster; when the port is taken, the next free one is used.
@@ -155,26 +164,42 @@ class Servers:
         return [self.cluster(namespace_id, uuid.UUID(directory.name)) for directory in directories]
 
     def drop(self, namespace_id: uuid.UUID, incarnation_id: uuid.UUID) -> None:
-        """Stop an incarnation's server and remove its files. Nothing happens when there are none."""
+        """End an incarnation's server and throw its files away. Nothing happens when there are none.
+
+        Its space comes back with `empty_trash`: removing gigabytes takes longer than anybody should wait for.
+        """
         cluster = self.cluster(namespace_id, incarnation_id)
-        cluster.stop()
-        remove_tree(cluster.data_directory)
+        # Nobody will start it again: there is nothing to write down first.
+        stop_cluster(cluster, StopMode.IMMEDIATE)
+        note = arrival_note(cluster)
+        self._throw_away(cluster.data_directory)
         remove_tree(cluster.socket_directory)
+        self._hydrations.forget(note)
 
     def discard(self, namespace_id: uuid.UUID) -> None:
         """Stop a namespace's servers and put its files out of the way, in one step that happens or not."""
         paths = self._base.settings.paths
+        notes = []
         for cluster in self.clusters_of(namespace_id):
-            cluster.stop()
+            stop_cluster(cluster, StopMode.IMMEDIATE)
+            notes.append(arrival_note(cluster))
             remove_tree(cluster.socket_directory)
-        with translating_os_errors("removing the namespace's files"):
-            paths.trash.mkdir(mode=0o700, exist_ok=True)
-            if paths.namespace(namespace_id).exists():
-                paths.namespace(namespace_id).rename(paths.trash / str(self._base.new_id()))
+        self._throw_away(paths.namespace(namespace_id))
         remove_tree(paths.logs / str(namespace_id))
+        for note in notes:
+            self._hydrations.forget(note)
+
+    def require_room(self, size: int) -> None:
+        """Raise DiskFull unless so many bytes fit, after giving back what was thrown away if that is needed."""
+        root = self._base.settings.paths.root
+        try:
+            require_room(root, size)
+        except DiskFull:
+            self.empty_trash()
+            require_room(root, size)
 
     def empty_trash(self) -> None:
-        """Remove the files of discarded namespaces; what a crash left is found by the next sweep."""
+        """Remove the files that were thrown away; what a crash left is found by the next sweep."""
         trash = self._base.settings.paths.trash
         for directory in sorted(trash.iterdir()) if trash.is_dir() else ():
             remove_tree(directory)
@@ -187,6 +212,18 @@ class Servers:
                 self.drop(namespace_id, uuid.UUID(entry.name))
             remove_tree(directory)
         remove_tree(self._base.settings.paths.logs / str(namespace_id))
+
+    def _throw_away(self, directory: Path) -> None:
+        """Put a directory out of the way, in one step that happens or not."""
+        trash = self._base.settings.paths.trash
+        with translating_os_errors(f"removing {directory}"), suppress(FileNotFoundError):
+            trash.mkdir(mode=0o700, exist_ok=True)
+            directory.rename(trash / str(self._base.new_id()))
+
+    def _start(self, cluster: Cluster, workgroup: Workgroup | None) -> None:
+        with self._hydrations.held(cluster) as inherited:
+            cluster.start(self.settings_for(workgroup), inherited=inherited)
+        self._hydrations.go_on(cluster)
 
     def _new_incarnation(self, namespace: Namespace) -> Incarnation:
         return Incarnation(

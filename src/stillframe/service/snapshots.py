@@ -27,6 +27,7 @@ from stillframe.service.foundation import (
     require_available,
     take_quota_turn,
 )
+from stillframe.service.keys import SnapshotKey, key_for_snapshot, require_usable
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
 from stillframe.service.pagination import Listing, paginate
@@ -68,6 +69,16 @@ class SnapshotFilter:
     created_to: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSnapshot:
+    """A snapshot that is to be taken."""
+
+    id: SnapshotId
+    name: SnapshotName
+    retention_days: int
+    key: SnapshotKey
+
+
 class Snapshots:
     """CreateSnapshot, GetSnapshot, ListSnapshots, UpdateSnapshot, DeleteSnapshot, and our CancelSnapshot."""
 
@@ -84,9 +95,13 @@ class Snapshots:
         retention_days: int | None,
         tags: Sequence[tuple[str, str]],
     ) -> Snapshot:
-        """A snapshot that is CREATING; a job takes it. Raises NotFound, Conflict, InvalidRequest, QuotaExceeded."""
+        """A snapshot that is CREATING; a job takes it.
+
+        Raises NotFound, Conflict, InvalidRequest, QuotaExceeded, KeyUnavailable.
+        """
         parsed, retention = parse_snapshot_name(name), parse_retention(retention_days)
         check_tags(tags)
+        key = key_for_snapshot(self._base, caller.scope, namespace_name)
         with self._base.catalog.transaction() as transaction:
             namespace = find_namespace(transaction, caller.scope, namespace_name, lock=True)
             if transaction.workgroups.find(namespace_id=namespace.id) is None:
@@ -94,14 +109,8 @@ class Snapshots:
             _require_free_name(transaction, caller.scope, parsed)
             require_available(namespace)
             identifier = SnapshotId(self._base.new_id())
-            snapshot = new_snapshot(
-                self._base,
-                transaction,
-                namespace,
-                name=parsed,
-                retention_days=retention,
-                snapshot_id=identifier,
-            )
+            wanted = NewSnapshot(id=identifier, name=parsed, retention_days=retention, key=key)
+            snapshot = new_snapshot(self._base, transaction, namespace, wanted)
             attach(transaction, snapshot.arn, tags, limit=self._base.settings.quotas.tags)
             intent = Intent(kind=OperationKind.CREATE_SNAPSHOT, subject_id=identifier, arguments={})
             claim(self._base, transaction, namespace, caller, intent)
@@ -144,7 +153,10 @@ class Snapshots:
             )
 
     def update(self, caller: Caller, name: str, *, retention_days: int | None) -> Snapshot:
-        """The snapshot with its new retention; its start stays. Raises NotFound, Conflict, InvalidRequest."""
+        """The snapshot with its new retention; its start stays.
+
+        Raises NotFound, Conflict, InvalidRequest, KeyUnavailable (the retention is in the repository, too).
+        """
         with self._base.catalog.transaction() as transaction:
             snapshot = find_snapshot(transaction, caller, SnapshotSelector(name=name), lock=True)
             if retention_days is None:
@@ -154,6 +166,8 @@ class Snapshots:
                 raise Conflict(
                     f"Serverless snapshot {name} is being created. There is an operation in progress on it."
                 )
+            if snapshot.status is SnapshotStatus.AVAILABLE:
+                require_usable(self._base, snapshot.kms_key_id)
             transaction.snapshots.put(changed)
         self._repositories.remember(changed.region, changed.id, retention_days=changed.retention_days)
         return changed
@@ -172,6 +186,7 @@ class Snapshots:
         self._repositories.delete_snapshot(snapshot)
         with self._base.catalog.transaction() as transaction:
             transaction.policies.delete(resource_arn=snapshot.arn)
+            transaction.proofs.delete(snapshot_id=snapshot.id)
             transaction.snapshots.delete(id=snapshot.id)
 
     def cancel(self, caller: Caller, name: str) -> Snapshot:
@@ -191,12 +206,13 @@ def new_snapshot(
     base: Foundation,
     transaction: Transaction,
     namespace: Namespace,
-    *,
-    name: SnapshotName,
-    retention_days: int,
-    snapshot_id: SnapshotId,
+    wanted: NewSnapshot,
 ) -> Snapshot:
     """Insert the CREATING row of a snapshot of `namespace`. Raises Conflict (name taken) and QuotaExceeded."""
+    name = wanted.name
+    if namespace.kms_key_id != wanted.key.named:
+        # It was changed after we looked at the key.
+        raise busy("namespace")
     take_quota_turn(transaction, "snapshots", namespace.scope)
     _require_free_name(transaction, namespace.scope, name)
     taken = transaction.snapshots.count(account=namespace.account, region=namespace.region, status=SHOWN)
@@ -204,7 +220,7 @@ def new_snapshot(
         raise QuotaExceeded("The quota of snapshots for this account and Region is reached.")
     workgroup = transaction.workgroups.find(namespace_id=namespace.id)
     snapshot = Snapshot(
-        id=snapshot_id,
+        id=wanted.id,
         account=namespace.account,
         region=namespace.region,
         name=name,
@@ -212,10 +228,10 @@ def new_snapshot(
         namespace_name=namespace.name,
         status=SnapshotStatus.CREATING,
         created_at=_as_shown(base.clock.now()),
-        retention_days=retention_days,
+        retention_days=wanted.retention_days,
         admin_username=namespace.admin_username,
         db_name=namespace.db_name,
-        kms_key_id=namespace.kms_key_id,
+        kms_key_id=wanted.key.key_id,
         admin_secret_arn=namespace.admin_secret_arn,
         admin_secret_kms_key_id=namespace.admin_secret_kms_key_id,
         publicly_accessible=workgroup.publicly_accessible if workgroup else False,

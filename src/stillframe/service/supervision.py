@@ -7,11 +7,12 @@ import structlog
 
 from stillframe.catalog import Transaction
 from stillframe.domain.namespace import Namespace, NamespaceStatus
-from stillframe.domain.operation import UNFINISHED, Operation, OperationKind, OperationStatus
+from stillframe.domain.operation import ASIDE, UNFINISHED, Operation, OperationKind, OperationStatus
 from stillframe.domain.snapshot import SnapshotStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 from stillframe.service.endpoints import EndpointRoute, Endpoints
 from stillframe.service.foundation import Foundation
+from stillframe.service.hydrations import Hydrations
 from stillframe.service.jobs.states import freed
 from stillframe.service.servers import Servers
 
@@ -23,10 +24,13 @@ CUT_OFF = "The service ended while this was going on."
 class Supervisor:
     """Looks for what should be there and is not. It only asks for work; jobs do it, one a namespace at a time."""
 
-    def __init__(self, foundation: Foundation, servers: Servers, endpoints: Endpoints) -> None:
+    def __init__(
+        self, foundation: Foundation, servers: Servers, endpoints: Endpoints, hydrations: Hydrations
+    ) -> None:
         self._base = foundation
         self._servers = servers
         self._endpoints = endpoints
+        self._hydrations = hydrations
 
     def reconcile(self) -> None:
         """At start: nothing stays busy with an operation that has ended or never was."""
@@ -50,9 +54,12 @@ class Supervisor:
 
     def watch(self) -> None:
         """Every few seconds: crashed servers are started again, and the endpoint has its routes."""
+        self._hydrations.watch()
         with self._base.catalog.transaction() as transaction:
             served = self._served(transaction)
-            starting = {operation.namespace_id for operation in _active(transaction)}
+            starting = {
+                operation.namespace_id for operation in _active(transaction) if operation.kind not in ASIDE
+            }
         free = [(namespace, workgroup) for namespace, workgroup in served if namespace.id not in starting]
         down: set[uuid.UUID] = {
             workgroup.id for namespace, workgroup in free if self._servers.current(namespace).adopt() is None

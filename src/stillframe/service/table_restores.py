@@ -23,6 +23,7 @@ from stillframe.service.foundation import (
     require_available,
     require_workgroup_available,
 )
+from stillframe.service.keys import require_usable
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.operations import Intent, claim
 from stillframe.service.pagination import Listing, paginate
@@ -72,6 +73,7 @@ class TableRestores:
             require_available(namespace)
             require_workgroup_available(workgroup)
             require_restorable(snapshot)
+            require_usable(self._base, snapshot.kms_key_id)
             intent = Intent(
                 kind=OperationKind.RESTORE_TABLE_FROM_SNAPSHOT,
                 subject_id=workgroup.id,

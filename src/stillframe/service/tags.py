@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from stillframe.catalog import Transaction
 from stillframe.domain.access import Caller, Tag
 from stillframe.domain.identifiers import Arn, ResourceKind, SnapshotId
+from stillframe.domain.snapshot import SnapshotStatus
 from stillframe.errors import InvalidRequest, TooManyTags
 from stillframe.service.foundation import Foundation
+from stillframe.service.keys import require_usable
 from stillframe.service.repositories import Repositories
 from stillframe.service.resources import require_resource
 
@@ -50,17 +52,19 @@ class Tags:
         self._repositories = repositories
 
     def tag(self, caller: Caller, arn: str, tags: Sequence[tuple[str, str]]) -> None:
-        """Add or change tags. Raises NotFound, TooManyTags, InvalidRequest."""
+        """Add or change tags. Raises NotFound, TooManyTags, InvalidRequest, KeyUnavailable (a snapshot's key)."""
         check_tags(tags)
         with self._base.catalog.transaction() as transaction:
             require_resource(transaction, caller.scope, arn)
+            self._require_writable(transaction, arn)
             attach(transaction, arn, tags, limit=self._base.settings.quotas.tags)
         self._remember(arn)
 
     def untag(self, caller: Caller, arn: str, keys: Sequence[str]) -> None:
-        """Remove tags; a key that is not there is no error. Raises NotFound."""
+        """Remove tags; one that is not there is no error. Raises NotFound, KeyUnavailable (a snapshot's key)."""
         with self._base.catalog.transaction() as transaction:
             require_resource(transaction, caller.scope, arn)
+            self._require_writable(transaction, arn)
             for key in keys:
                 transaction.tags.delete(resource_arn=arn, key=key)
         self._remember(arn)
@@ -70,6 +74,13 @@ class Tags:
         with self._base.catalog.transaction() as transaction:
             require_resource(transaction, caller.scope, arn)
             return sorted(transaction.tags.list(resource_arn=arn), key=lambda tag: tag.key)
+
+    def _require_writable(self, transaction: Transaction, text: str) -> None:
+        """Raise KeyUnavailable for a snapshot whose key can't be used: its tags are under that key, too."""
+        arn = Arn.parse(text)
+        snapshot = transaction.snapshots.find(id=arn.id) if arn.kind is ResourceKind.SNAPSHOT else None
+        if snapshot is not None and snapshot.status is SnapshotStatus.AVAILABLE:
+            require_usable(self._base, snapshot.kms_key_id)
 
     def _remember(self, text: str) -> None:
         """A snapshot's tags are in the repository too, so that a catalog rebuilt from it has them."""

@@ -25,8 +25,7 @@ pytestmark = pytest.mark.acceptance
 
 ROLE = "arn:aws:iam::123456789012:role/Loader"
 OTHER_ROLE = "arn:aws:iam::123456789012:role/Reader"
-KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-OTHER_KEY = "1234abcd-12ab-34cd-56ef-1234567890ac"
+UNKNOWN_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
 @pytest.fixture
@@ -69,9 +68,9 @@ def test_a_renamed_admin_keeps_everything_it_owns(warehouse: Warehouse) -> None:
 
 
 def test_a_password_that_becomes_managed_logs_in_and_can_be_taken_back(warehouse: Warehouse) -> None:
-    account = warehouse.account
-    managed = update(account, manageAdminPassword=True, adminPasswordSecretKmsKeyId=KEY)
-    assert managed["adminPasswordSecretKmsKeyId"] == KEY
+    account, key = warehouse.account, warehouse.account.make_key()
+    managed = update(account, manageAdminPassword=True, adminPasswordSecretKmsKeyId=key)
+    assert managed["adminPasswordSecretKmsKeyId"] == key
     username, password = account.service.reveal_secret(account, managed["adminPasswordSecretArn"])
     assert warehouse.query("SELECT current_user", user=username, password=password) == [("admin",)]
     assert refuses_login(warehouse, user="admin", password=PASSWORD)
@@ -124,8 +123,8 @@ def test_log_exports_are_changed(account: Account) -> None:
 
 def test_a_key_is_changed_but_never_back_to_the_service_owned_one(account: Account) -> None:
     account.client.create_namespace(namespaceName="shop")
-    assert update(account, kmsKeyId=KEY)["kmsKeyId"] == KEY
-    assert update(account, kmsKeyId=OTHER_KEY)["kmsKeyId"] == OTHER_KEY
+    for key in (account.make_key(), account.make_key()):
+        assert update(account, kmsKeyId=key)["kmsKeyId"] == key
     with pytest.raises(account.client.exceptions.ValidationException, match="AWS owned key"):
         account.client.update_namespace(namespaceName="shop", kmsKeyId="AWS_OWNED_KMS_KEY")
 
@@ -134,11 +133,18 @@ def test_a_key_is_changed_but_never_back_to_the_service_owned_one(account: Accou
     ("change", "words"),
     [
         ({}, "No configuration"),
-        ({"kmsKeyId": KEY, "logExports": []}, "Can't update multiple configurations at the same time"),
-        ({"kmsKeyId": KEY, "adminUsername": "x1", "adminUserPassword": PASSWORD}, "Can't update multiple"),
+        (
+            {"kmsKeyId": UNKNOWN_KEY, "logExports": []},
+            "Can't update multiple configurations at the same time",
+        ),
+        (
+            {"kmsKeyId": UNKNOWN_KEY, "adminUsername": "x1", "adminUserPassword": PASSWORD},
+            "Can't update multiple",
+        ),
         ({"iamRoles": ["nonsense"]}, "not the ARN of an IAM role"),
         ({"defaultIamRoleArn": ROLE}, "default IAM role"),
         ({"kmsKeyId": "nonsense"}, "KMS key"),
+        ({"kmsKeyId": UNKNOWN_KEY}, r"does not exist.*stillframe key create"),
         ({"adminUsername": "boss"}, "Specify both the user name and password, or neither."),
         ({"adminUserPassword": "weak"}, "Specify both"),
         ({"adminUsername": "boss", "adminUserPassword": "weak"}, "password"),

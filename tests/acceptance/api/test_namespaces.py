@@ -12,7 +12,7 @@ pytestmark = pytest.mark.acceptance
 
 ROLE = "arn:aws:iam::123456789012:role/analytics/Loader"
 OTHER_ROLE = "arn:aws:iam::123456789012:role/Reader"
-KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+UNKNOWN_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
@@ -36,6 +36,7 @@ def test_a_namespace_of_nothing_but_a_name_has_the_documented_defaults(account: 
 
 
 def test_every_parameter_of_a_namespace_comes_back_in_its_answer(account: Account) -> None:
+    key = account.make_key()
     created = account.client.create_namespace(
         namespaceName="shop-2",
         adminUsername="Owner_1",
@@ -43,7 +44,7 @@ def test_every_parameter_of_a_namespace_comes_back_in_its_answer(account: Accoun
         dbName="sales",
         defaultIamRoleArn=ROLE,
         iamRoles=[ROLE, OTHER_ROLE],
-        kmsKeyId=KEY,
+        kmsKeyId=key,
         logExports=["userlog", "connectionlog", "useractivitylog"],
         tags=[{"key": "team", "value": "bi"}],
     )["namespace"]
@@ -54,7 +55,7 @@ def test_every_parameter_of_a_namespace_comes_back_in_its_answer(account: Accoun
         f"IamRole(applyStatus=in-sync, iamRoleArn={ROLE})",
         f"IamRole(applyStatus=in-sync, iamRoleArn={OTHER_ROLE})",
     ]
-    assert created["kmsKeyId"] == KEY
+    assert created["kmsKeyId"] == key
     assert created["logExports"] == ["userlog", "connectionlog", "useractivitylog"]
     assert account.client.list_tags_for_resource(resourceArn=created["namespaceArn"])["tags"] == [
         {"key": "team", "value": "bi"}
@@ -87,10 +88,11 @@ def test_a_managed_password_is_shown_as_a_secret(account: Account) -> None:
 
 
 def test_a_managed_password_is_kept_under_the_key_that_was_named(account: Account) -> None:
+    key = account.make_key()
     namespace = account.client.create_namespace(
-        namespaceName="shop", adminUsername="boss", manageAdminPassword=True, adminPasswordSecretKmsKeyId=KEY
+        namespaceName="shop", adminUsername="boss", manageAdminPassword=True, adminPasswordSecretKmsKeyId=key
     )["namespace"]
-    assert namespace["adminPasswordSecretKmsKeyId"] == KEY
+    assert namespace["adminPasswordSecretKmsKeyId"] == key
     assert namespace["adminUsername"] == "boss"
 
 
@@ -146,7 +148,7 @@ def test_a_weak_or_odd_admin_password_is_refused_and_not_repeated(account: Accou
         ({"adminUsername": "admin"}, "Specify both the user name and password, or neither."),
         ({"adminUserPassword": PASSWORD}, "Specify both the user name and password, or neither."),
         ({"adminUserPassword": PASSWORD, "manageAdminPassword": True}, "manageAdminPassword"),
-        ({"adminPasswordSecretKmsKeyId": KEY}, "manageAdminPassword"),
+        ({"adminPasswordSecretKmsKeyId": UNKNOWN_KEY}, "manageAdminPassword"),
         ({"adminUsername": "1st", "adminUserPassword": PASSWORD}, "user name"),
         ({"adminUsername": "postgres;", "adminUserPassword": PASSWORD}, "user name"),
         ({"adminUsername": "pg_admin", "adminUserPassword": PASSWORD}, "reserved"),

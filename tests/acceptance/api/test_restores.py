@@ -21,7 +21,7 @@ from support.service import (
 
 pytestmark = pytest.mark.acceptance
 
-KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+UNKNOWN_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,10 @@ def test_a_restored_namespace_can_be_snapshotted_and_restored_again(
 
 
 def test_a_managed_password_replaces_the_one_of_the_snapshot_when_asked_for(target: Warehouse) -> None:
-    target.restore(snapshotName="good", manageAdminPassword=True, adminPasswordSecretKmsKeyId=KEY)
+    key = target.account.make_key()
+    target.restore(snapshotName="good", manageAdminPassword=True, adminPasswordSecretKmsKeyId=key)
     namespace = target.client.get_namespace(namespaceName="target")["namespace"]
-    assert namespace["adminPasswordSecretKmsKeyId"] == KEY
+    assert namespace["adminPasswordSecretKmsKeyId"] == key
     username, password = target.account.service.reveal_secret(
         target.account, namespace["adminPasswordSecretArn"]
     )
@@ -162,7 +163,7 @@ def test_publicly_accessible_goes_back_to_the_snapshot(target: Warehouse) -> Non
         ),
         ({"snapshotName": "good", "workgroupName": "source"}, "ValidationException", "not associated"),
         (
-            {"snapshotName": "good", "adminPasswordSecretKmsKeyId": KEY},
+            {"snapshotName": "good", "adminPasswordSecretKmsKeyId": UNKNOWN_KEY},
             "ValidationException",
             "manageAdminPassword",
         ),

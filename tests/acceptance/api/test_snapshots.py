@@ -23,7 +23,6 @@ pytestmark = pytest.mark.acceptance
 
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 NO_WORKGROUP = "You can't create a snapshot because there isn't a workgroup created for the namespace"
-KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
 def create(warehouse: Warehouse, name: str, **options: Any) -> dict[str, Any]:
@@ -269,18 +268,18 @@ def test_a_deleted_snapshot_is_gone_and_its_name_free_at_once(warehouse: Warehou
 
 
 def test_a_snapshot_keeps_the_key_and_the_secret_of_its_moment(account: Account) -> None:
-    client = account.client
-    client.create_namespace(namespaceName="shop", kmsKeyId=KEY, manageAdminPassword=True)
+    client, key = account.client, account.make_key()
+    client.create_namespace(namespaceName="shop", kmsKeyId=key, manageAdminPassword=True)
     client.create_workgroup(namespaceName="shop", workgroupName="shop", baseCapacity=8)
     made = Warehouse(account=account, namespace="shop", workgroup="shop")
     made.settle()
     namespace = client.get_namespace(namespaceName="shop")["namespace"]
     snapshot = made.snapshot("keyed")
-    assert snapshot["kmsKeyId"] == KEY
+    assert snapshot["kmsKeyId"] == key
     assert snapshot["adminPasswordSecretArn"] == namespace["adminPasswordSecretArn"]
     assert snapshot["adminPasswordSecretKmsKeyId"] == namespace["adminPasswordSecretKmsKeyId"]
-    client.update_namespace(namespaceName="shop", kmsKeyId="1234abcd-12ab-34cd-56ef-1234567890ac")
+    client.update_namespace(namespaceName="shop", kmsKeyId=account.make_key())
     made.settle()
-    assert client.get_snapshot(snapshotName="keyed")["snapshot"]["kmsKeyId"] == KEY
+    assert client.get_snapshot(snapshotName="keyed")["snapshot"]["kmsKeyId"] == key
     made.restore(snapshotName="keyed")
     made.tear_down()

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from stillframe.errors import Conflict, InvalidRequest, ObjectMissing, StoredDataCorrupt
 from stillframe.objectstore import LocalObjectStore, ObjectStore, StoredObject
 from support.objectstore import MemoryObjectStore
+from support.s3 import S3Server
 
 pytestmark = pytest.mark.contract
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3_server")
+        return server.new_store(tmp_path / "claims")
     return LocalObjectStore(tmp_path / "store") if request.param == "local" else MemoryObjectStore()
 
 

@@ -17,6 +17,7 @@ from stillframe.repository import Level, Repository
 from support import repository_process
 from support.repository import contents, repository_in, store_files
 from support.repository_process import digest
+from support.stores import store_environment
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +38,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 [sys.executable, PROGRAM, str(tmp_path), str(seed), str(count)],
                 stdout=subprocess.PIPE,
                 text=True,
-                env={"PYTHONPATH": SOURCES, "PATH": "/usr/bin:/bin"},
+                env={"PYTHONPATH": SOURCES, "PATH": "/usr/bin:/bin"} | store_environment(),
             )
             ending.enter_context(process)
             ending.callback(process.kill)

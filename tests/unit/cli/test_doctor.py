@@ -13,7 +13,9 @@ from stillframe.cli.doctor import machine, network, server, storage
 from stillframe.cli.doctor.command import render, summary, to_document
 from stillframe.cli.doctor.finding import Verdict, fail, ok, warn
 from stillframe.cli.output import Terminal
+from stillframe.config import RestoreStrategy
 from stillframe.errors import Unsupported
+from stillframe.hydration import Probe
 
 pytestmark = pytest.mark.unit
 
@@ -118,35 +120,28 @@ def test_space_and_inodes_are_judged(
 
 
 @pytest.mark.parametrize(
-    ("release", "version"),
-    [("6.18.44-generic", (6, 18)), ("5.4", (5, 4)), ("6.14-rc1", (6, 14)), ("strange", (0, 0))],
+    ("supported", "strategy", "verdict"),
+    [
+        (True, RestoreStrategy.AUTO, Verdict.OK),
+        (False, RestoreStrategy.AUTO, Verdict.WARN),
+        (False, RestoreStrategy.HYDRATION, Verdict.FAIL),
+        (False, RestoreStrategy.EAGER, Verdict.OK),
+    ],
 )
-def test_kernel_releases_are_understood(release: str, version: tuple[int, int]) -> None:
-    assert machine.kernel_version(release) == version
-
-
-@pytest.mark.parametrize(
-    ("release", "capable", "verdict"),
-    [("6.18.1", True, Verdict.OK), ("6.18.1", False, Verdict.WARN), ("6.13.9", True, Verdict.WARN)],
-)
-def test_instant_restores_need_a_new_kernel_and_a_capability(
-    monkeypatch: pytest.MonkeyPatch, release: str, capable: bool, verdict: Verdict
+def test_the_restore_strategy_and_its_reason_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    supported: bool,
+    strategy: RestoreStrategy,
+    verdict: Verdict,
 ) -> None:
-    monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr("platform.release", lambda: release)
-    monkeypatch.setattr(machine, "has_capability", lambda *_: capable)
-    finding = machine.check_kernel()
+    monkeypatch.setattr(
+        storage, "probe", lambda _: Probe(supported=supported, reason="The kernel was asked.")
+    )
+    finding = storage.check_restores(tmp_path / "data", strategy)
     assert finding.verdict is verdict
+    assert ("The kernel was asked." in finding.fact) is (strategy is not RestoreStrategy.EAGER)
     assert (finding.advice is None) is (verdict is Verdict.OK)
-
-
-@pytest.mark.parametrize(
-    ("mask", "held"), [("000001ffffffffff", True), ("0000000000200000", True), ("0", False)]
-)
-def test_capabilities_are_read_from_the_process_status(tmp_path: Path, mask: str, held: bool) -> None:
-    status = tmp_path / "status"
-    status.write_text(f"Name:\tx\nCapEff:\t{mask}\nCapBnd:\t0\n")
-    assert machine.has_capability(status, 21) is held
 
 
 def test_a_clock_far_from_the_file_system_s_is_warned_of(

@@ -52,8 +52,22 @@ def test_a_namespace_is_shown_with_its_workgroup_and_what_goes_on(
             {"operationId": "2", "kind": "restore_from_snapshot", "status": "running", "phase": "writing"},
         ]
     }
+    stub.answers["DescribeNamespace"] = {
+        "namespaceName": "shop",
+        "arrival": {
+            "totalBytes": 5_000_000_000,
+            "arrivedBytes": 1_250_000_000,
+            "stalled": "The store is away",
+        },
+    }
     text = stillframe("namespace", "show", "shop").out
-    for words in ("127.0.0.1:5439", "wg (AVAILABLE)", "restore_from_snapshot (writing)"):
+    for words in (
+        "127.0.0.1:5439",
+        "wg (AVAILABLE)",
+        "restore_from_snapshot (writing)",
+        "(25%)",
+        "waiting: The store is away",
+    ):
         assert words in text
     assert "create_snapshot" not in text
     document = stillframe("namespace", "show", "shop", "--output", "json").document
@@ -65,9 +79,11 @@ def test_a_namespace_without_a_workgroup_is_shown_too(stub: StubService, data: P
     stub.answers["GetNamespace"] = {"namespace": _NAMESPACE}
     stub.answers["ListWorkgroups"] = {"workgroups": []}
     stub.answers["ListOperations"] = {"operations": []}
+    stub.answers["DescribeNamespace"] = {"namespaceName": "shop"}
     outcome = stillframe("namespace", "show", "shop")
     assert outcome.status == 0
     assert "Endpoint" not in outcome.out
+    assert "Restored files" not in outcome.out
 
 
 def test_workgroups_are_listed_with_their_addresses(stub: StubService, data: Path, stillframe: Any) -> None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from stillframe.config import load_settings
+from stillframe.config import Settings, load_settings
 from stillframe.errors import ConfigurationInvalid
 
 pytestmark = pytest.mark.unit
@@ -72,3 +73,20 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_the_data_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_settings(overrides={"data": Path("here")}).data == tmp_path / "here"
+
+
+def test_settings_are_handed_down_with_their_secrets_and_without_the_root_keys() -> None:
+    settings = load_settings(
+        overrides={
+            "secret_access_key": "root-secret",
+            "repository_secret_access_key": "bucket-secret",
+            "kms_secret_access_key": "kms-secret",
+        }
+    )
+    line = settings.handed_down()
+    assert line.count(b"\n") == 1
+    received = Settings.model_validate_json(line)
+    assert received.repository_secret_access_key == SecretStr("bucket-secret")
+    assert received.kms_secret_access_key == SecretStr("kms-secret")
+    assert received.secret_access_key is None
+    assert received.model_copy(update={"secret_access_key": settings.secret_access_key}) == settings

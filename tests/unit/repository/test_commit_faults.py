@@ -106,7 +106,7 @@ def test_a_failed_capture_leaves_nothing_behind(
             at_the_commit = faulty.calls[position][1].startswith(SNAPSHOTS)
             left = store.objects.keys() - original.objects.keys()
             assert not left or (at_the_commit and fault is unavailable)
-            store.claim("content").release()
+            store.claim(f"epoch-{NEW}").release()
         if len(faulty.calls) <= position:
             break
     assert failures >= 4

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillframe.aws.dispatch import Handler
+from stillframe.aws.handlers.open_snapshots import present_open
 from stillframe.aws.handlers.snapshots import SnapshotHandlers, selector_of
 from stillframe.aws.handlers.values import page_of
 from stillframe.domain.access import Caller
 from stillframe.domain.operation import Operation
+from stillframe.domain.proof import Proof
 from stillframe.service.inspection import Inspection, SnapshotDetail
 
 
@@ -32,7 +34,7 @@ class OperationHandlers:
         page = self._inspection.operations(
             caller, namespace_name=members.get("namespaceName"), **page_of(members)
         )
-        return {"operations": [_present_operation(item) for item in page.items], "nextToken": page.next_token}
+        return {"operations": [present_operation(item) for item in page.items], "nextToken": page.next_token}
 
 
 def _present_detail(detail: SnapshotDetail) -> Mapping[str, Any]:
@@ -49,6 +51,10 @@ def _present_detail(detail: SnapshotDetail) -> Mapping[str, Any]:
         "storedBytes": snapshot.stored_bytes,
         "damage": snapshot.damage,
         "failure": snapshot.failure,
+        "damaged": detail.condition.damaged,
+        "protected": detail.condition.protected,
+        "proof": _present_proof(detail.condition.proof),
+        "openSnapshots": [present_open(copy) for copy in detail.opened],
     }
     if document is None:
         return running
@@ -63,7 +69,8 @@ def _present_detail(detail: SnapshotDetail) -> Mapping[str, Any]:
     }
 
 
-def _present_operation(operation: Operation) -> Mapping[str, Any]:
+def present_operation(operation: Operation) -> Mapping[str, Any]:
+    """An operation as ours show it."""
     return {
         "operationId": str(operation.id),
         "kind": operation.kind.value,
@@ -78,4 +85,18 @@ def _present_operation(operation: Operation) -> Mapping[str, Any]:
         "failure": operation.failure,
         "hint": operation.hint,
         "requestId": operation.request_id,
+    }
+
+
+def _present_proof(proof: Proof | None) -> Mapping[str, Any] | None:
+    if proof is None:
+        return None
+    return {
+        "result": proof.result.value,
+        "provedAt": proof.proved_at,
+        "durationSeconds": proof.duration_seconds,
+        "serverVersion": proof.server_version,
+        "findings": list(proof.findings),
+        "remarks": list(proof.remarks),
+        "databases": [dict(database) for database in proof.databases],
     }

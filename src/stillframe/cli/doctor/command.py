@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stillframe.cli.connection import find_address
-from stillframe.cli.doctor import machine, network, server, storage
+from stillframe.cli.doctor import machine, network, repository, server, storage
 from stillframe.cli.doctor.finding import Finding, Verdict
 from stillframe.cli.options import DEFAULTS, Common
 from stillframe.config import Settings, load_settings
@@ -41,7 +41,8 @@ def examine(settings: Settings) -> list[Finding]:
         storage.check_file_system(settings.data),
         storage.check_space(settings.data),
         storage.check_reflink(settings.data),
-        machine.check_kernel(),
+        storage.check_restores(settings.data, settings.restore_strategy),
+        repository.check_repository(settings),
         machine.check_memory(),
         machine.check_shared_memory(),
         machine.check_open_files(),

@@ -1,8 +1,7 @@
-"""Checks of the machine itself: interpreter, kernel, memory, limits, clock."""
+"""Checks of the machine itself: interpreter, memory, limits, clock."""
 
 import os
 import platform
-import re
 import resource
 import sys
 import tempfile
@@ -13,8 +12,6 @@ from pathlib import Path
 from stillframe.cli.doctor.finding import Finding, fail, ok, warn
 from stillframe.cli.output import human_bytes
 
-_PRE_CONTENT_SINCE = (6, 14)
-_CAP_SYS_ADMIN = 21
 _WANTED_FILES, _NEEDED_FILES = 4096, 1024
 _WANTED_SHM = 256 * 1000**2
 _WANTED_MEMORY = 1000**3
@@ -28,37 +25,6 @@ def check_python() -> Finding:
     if sys.version_info < (3, 11) or sys.maxsize <= 2**32:
         return fail("Python", fact, "Use a 64-bit Python 3.11 or newer.")
     return ok("Python", fact)
-
-
-def check_kernel() -> Finding:
-    """Whether restores can answer before their data has arrived (fanotify pre-content events)."""
-    release = platform.release()
-    if platform.system() != "Linux":
-        return warn(
-            "Kernel", f"{platform.system()} {release}", "Restores copy all data first; Linux can do better."
-        )
-    if kernel_version(release) < _PRE_CONTENT_SINCE:
-        advice = "Restores copy all data before the first query. Linux 6.14 brought what instant ones need."
-        return warn("Kernel", f"Linux {release} has no fanotify pre-content events", advice)
-    if not has_capability(Path("/proc/self/status"), _CAP_SYS_ADMIN):
-        advice = "Restores copy all data before the first query. Instant ones need root or CAP_SYS_ADMIN."
-        return warn("Kernel", f"Linux {release}, but this user lacks CAP_SYS_ADMIN", advice)
-    return ok("Kernel", f"Linux {release} with fanotify pre-content events, CAP_SYS_ADMIN held")
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """Major and minor number of a release such as `6.18.2-generic`; (0, 0) when it has none."""
-    match = re.match(r"(\d+)\.(\d+)", release)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def has_capability(status_file: Path, bit: int) -> bool:
-    """Whether the effective capabilities in a /proc/<pid>/status file hold this one."""
-    try:
-        match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status_file.read_text(), re.MULTILINE)
-    except OSError:
-        return False
-    return match is not None and bool(int(match[1], 16) >> bit & 1)
 
 
 def check_memory() -> Finding:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from stillframe.cli.doctor.finding import Finding, fail, ok, warn
 from stillframe.cli.output import human_bytes
+from stillframe.config import RestoreStrategy
+from stillframe.hydration import probe
 
 _FICLONE = 0x40049409
 """ioctl(2) request of linux/fs.h: share the blocks of one file with another."""
@@ -114,6 +116,20 @@ def check_space(data: Path) -> Finding:
         return warn("Free space", fact, "A restore needs room for a second copy of the namespace.")
     inodes = f", {status.f_favail} inodes" if status.f_files else ""
     return ok("Free space", f"{fact}{inodes}")
+
+
+def check_restores(data: Path, strategy: RestoreStrategy) -> Finding:
+    """How files of a restore come to this directory, and why (tried on a temporary file)."""
+    name = "Restores"
+    if strategy is RestoreStrategy.EAGER:
+        return ok(name, "all data is copied before the first query, as the settings say")
+    found = probe(existing_part(data))
+    if found.supported:
+        return ok(name, f"answer before their data has arrived. {found.reason}")
+    if strategy is RestoreStrategy.HYDRATION:
+        return fail(name, f"hydration is not possible: {found.reason}", "Set restore_strategy to auto.")
+    advice = "Instant restores need Linux 6.14, root or CAP_SYS_ADMIN, and ext4, XFS or btrfs."
+    return warn(name, f"copy all data before the first query. {found.reason}", advice)
 
 
 def check_reflink(data: Path) -> Finding:

@@ -95,7 +95,6 @@ class Capturer:
     def _capture(self, namespace: Namespace, snapshot: Snapshot, watch: Watch) -> SnapshotDocument:
         require_room(self._base.settings.paths.root, 0)
         repository = self._repositories.of(snapshot.region)
-        self._base.keys.ensure_key(snapshot.kms_key_id)
         with self._base.catalog.transaction() as transaction:
             workgroup = transaction.workgroups.find(namespace_id=namespace.id)
             incarnation = transaction.incarnations.find(id=namespace.incarnation_id)

@@ -26,6 +26,7 @@ from stillframe.service.jobs.states import (
     release,
 )
 from stillframe.service.jobs.watch import Watch
+from stillframe.service.keys import usable_key
 from stillframe.service.servers import Servers
 
 
@@ -81,7 +82,7 @@ class UpdateWorkgroup:
     def _apply(self, namespace: Namespace, workgroup: Workgroup, changed: set[str]) -> Cluster:
         if "base_capacity" in changed:
             # shared_buffers is fixed while a server runs.
-            self._servers.current(namespace).stop()
+            self._servers.stop(self._servers.current(namespace))
         return self._servers.start(namespace, workgroup)
 
 
@@ -101,7 +102,7 @@ class DeleteWorkgroup:
         watch.progress.begin("stopping the server")
         self._endpoints.close(operation.subject_id)
         if namespace.incarnation_id is not None:
-            self._servers.current(namespace).stop()
+            self._servers.stop(self._servers.current(namespace))
         forget_workgroup(self._base, operation)
 
     def give_up(self, operation: Operation, failure: Failure) -> None:
@@ -128,7 +129,7 @@ class UpdateNamespace:
             with self._servers.running(namespace, workgroup) as cluster:
                 change_admin(cluster, namespace.admin_username, changed)
         if changed.kms_key_id != namespace.kms_key_id:
-            self._base.keys.ensure_key(changed.kms_key_id)
+            usable_key(self._base, namespace.scope, changed.kms_key_id)
         with self._base.catalog.transaction() as transaction:
             _forget_old_secret(transaction, namespace, changed)
             transaction.namespaces.put(freed(changed))
@@ -218,7 +219,7 @@ def remove_workgroup(base: Foundation, servers: Servers, operation: Operation, f
     with base.catalog.transaction() as transaction:
         namespace = transaction.namespaces.find(id=operation.namespace_id)
     if namespace is not None and namespace.incarnation_id is not None:
-        servers.current(namespace).stop()
+        servers.stop(servers.current(namespace))
     elif namespace is not None:
         servers.drop_all(namespace.id)
     forget_workgroup(base, operation, failure)

@@ -7,7 +7,6 @@ point of no return: a failure before it leaves the old databases, a crash after 
 import uuid
 from dataclasses import dataclass, replace
 
-from stillframe.backup.restore import start_restored
 from stillframe.catalog import Transaction
 from stillframe.domain.identifiers import IncarnationId, KmsKeyId, LineageId, SnapshotId
 from stillframe.domain.namespace import Incarnation, Namespace
@@ -24,9 +23,7 @@ from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.runner import Failure
 from stillframe.service.jobs.states import free_in, load, load_namespace
 from stillframe.service.jobs.watch import Watch, watching
-from stillframe.service.layout import lay_out
-from stillframe.service.repositories import Repositories
-from stillframe.service.room import require_room
+from stillframe.service.layout import Layouts
 from stillframe.service.servers import Servers
 
 
@@ -36,7 +33,7 @@ class RestoreTools:
 
     servers: Servers
     endpoints: Endpoints
-    repositories: Repositories
+    layouts: Layouts
 
 
 class RestoreFromSnapshot:
@@ -48,14 +45,14 @@ class RestoreFromSnapshot:
         self._base = foundation
         self._servers = tools.servers
         self._endpoints = tools.endpoints
-        self._repositories = tools.repositories
+        self._layouts = tools.layouts
 
     def run(self, operation: Operation, watch: Watch) -> None:
         """Build, start, switch, clean up. Running it again after a crash begins anew, or only cleans up."""
         namespace, workgroup = load(self._base, operation)
         if not self._has_switched(operation, namespace):
             self._drop_others(namespace)
-            require_room(self._base.settings.paths.root, self._snapshot(operation).logical_bytes or 0)
+            self._servers.require_room(self._snapshot(operation).logical_bytes or 0)
             self._endpoints.pause(workgroup.id)
             incarnation = self._build(operation, namespace, workgroup, watch)
             namespace = self._switch(operation, namespace, incarnation)
@@ -87,23 +84,13 @@ class RestoreFromSnapshot:
         incarnation_id = _incarnation_of(operation)
         cluster = self._servers.cluster(namespace.id, incarnation_id)
         snapshot = self._snapshot(operation)
-        with (
-            self._repositories.of(snapshot.region).open_snapshot(snapshot.id) as reader,
-            watching(
-                watch,
-                publish=lambda progress: self._publish(operation, progress),
-                cancel_requested=lambda: False,
-            ),
+        with watching(
+            watch,
+            publish=lambda progress: self._publish(operation, progress),
+            cancel_requested=lambda: False,
         ):
-            timeline = lay_out(self._base, reader, cluster, watch)
-            start_restored(
-                cluster,
-                reader.document.facts,
-                timeline=timeline,
-                settings=self._servers.settings_for(workgroup),
-            )
-            facts = reader.document.facts
-            ancestry = (*_ancestry(facts), (facts.lineage_id, facts.timeline, int(facts.stop_lsn)))
+            restored = self._layouts.bring_up(snapshot, cluster, self._servers.settings_for(workgroup), watch)
+        facts = restored.facts
         self._set_managed_password(operation, snapshot, cluster)
         return Incarnation(
             id=incarnation_id,
@@ -111,9 +98,9 @@ class RestoreFromSnapshot:
             lineage_id=LineageId(self._base.new_id()),
             created_at=self._base.clock.now(),
             system_identifier=facts.postgres.system_identifier,
-            timeline=timeline,
+            timeline=restored.timeline,
             origin_snapshot_id=snapshot.id,
-            ancestry=ancestry,
+            ancestry=(*_ancestry(facts), (facts.lineage_id, facts.timeline, int(facts.stop_lsn))),
         )
 
     def _set_managed_password(self, operation: Operation, snapshot: Snapshot, cluster: Cluster) -> None:

@@ -1,0 +1,244 @@
+"""The first answer of a restored namespace, what it cost, and how the rest arrives: ours against the peers.
+
+Ours runs from the call of RestoreFromSnapshot to the first answer at the workgroup's endpoint; a peer's from its
+first command to the first answer of a server that was started on what it brought back.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from rich.console import Console
+
+from bench.contenders import Contender, PlainBaseBackup, Restic, incremental_base_backup, run
+from bench.measure import Stopwatch, settle
+from bench.results import Goal, Section, Series, Table, megabytes, seconds
+from bench.warehouse import DATABASE, Source, Warehouse
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.settings import ServerSettings
+
+_SNAPSHOT = "instant"
+_OURS = "Stillframe, by boto3"
+_FIRST = "SELECT count(*) FROM nation"
+_POLL_SECONDS = 0.005
+_PATIENCE = 3600.0
+_FIRST_SECONDS = 0.6
+_PEER_FACTOR = 20
+_MOST_FETCHED = 10e6
+_LOOKUP_SECONDS = 0.05
+
+Found = dict[str, float]
+"""What one restore took, by name: seconds and bytes."""
+
+
+def run_instant(house: Warehouse, source: Source, *, rounds: int, console: Console) -> Section:
+    """Restores until the first answer, the first look-up by key, and until everything has arrived."""
+    section = Section(name="Instant restore")
+    size = source.bytes
+    house.snapshot(source.namespace, _SNAPSHOT)
+    ours = [_ours(house, source, number, console) for number in range(rounds)]
+    peers = dict(_peers(house, source, console))
+    section.tables += [_first_answers(size, ours, peers), _arrival(size, ours)]
+    section.goals = _goals(ours, peers)
+    section.raw = {"bytes": size, "ours": ours, "peers": peers}
+    return section
+
+
+def _ours(house: Warehouse, source: Source, number: int, console: Console) -> Found:
+    """One restore into an empty namespace; every duration in seconds, sizes in bytes."""
+    console.print(f"[dim]instant: round {number + 1}[/]")
+    target = house.make(f"instant-{number}")
+    settle(cold=True)
+    watch = Stopwatch()
+    house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=_SNAPSHOT)
+    _await_answer(lambda: house.connect(target))
+    found = {"first": watch.seconds}
+    arrival = house.arrival(target)
+    found["fetched"] = float(arrival["fetchedBytes"]) if arrival else math.nan
+    found["look-up"] = _look_up(house, source, target)
+    while house.arrival(target) is not None:
+        assert watch.seconds < _PATIENCE, "the restore does not end"
+        time.sleep(0.1)
+    found["arrived"] = watch.seconds
+    house.await_available(target)
+    house.remove(target)
+    return found
+
+
+def _look_up(house: Warehouse, source: Source, target: str) -> float:
+    """One order by its key in the middle of the largest table, nothing of which anybody has touched."""
+    key = "SELECT max(o_orderkey) / 64 * 32 FROM orders"
+    with house.connect(source.workgroup) as session:
+        wanted = session.execute(key).fetchone()
+        assert wanted is not None
+        question = f"SELECT count(*), sum(l_quantity) FROM lineitem WHERE l_orderkey = {int(wanted[0])}"
+        expected = session.execute(question.encode()).fetchone()
+    with house.connect(target) as session:
+        watch = Stopwatch()
+        found = session.execute(question.encode()).fetchone()
+        elapsed = watch.seconds
+    assert found == expected, "a look-up found something else"
+    return elapsed
+
+
+def _peers(house: Warehouse, source: Source, console: Console) -> Iterator[tuple[str, float]]:
+    """Each peer's restore, start and first answer in seconds, once: they take long."""
+    for contender, directory in _contenders(house, source):
+        console.print(f"[dim]instant: {contender.name}[/]")
+        contender.prepare_copy()
+        contender.copy()
+        contender.prepare_return()
+        settle(cold=True)
+        watch = Stopwatch()
+        contender.bring_back()
+        with _started(house, source, directory) as cluster:
+            _await_answer(lambda cluster=cluster: _service_session(cluster))  # type: ignore[misc]
+            yield contender.name, watch.seconds
+        contender.clean_return()
+        contender.close()
+
+
+def _contenders(house: Warehouse, source: Source) -> Iterator[tuple[Contender, Path]]:
+    yield PlainBaseBackup(house, source), house.root / "basebackup-restored"
+    yield CombineBackup(house, source), house.root / "combined"
+    if shutil.which("restic"):
+        inside = source.cluster.data_directory.relative_to("/")
+        yield Restic(house, source), house.root / "restic-restored" / inside
+
+
+class CombineBackup(PlainBaseBackup):
+    """A full and an incremental base backup, brought back by pg_combinebackup."""
+
+    name = "pg_combinebackup"
+    guarantees = "fsync; not compressed, not encrypted"
+
+    def __init__(self, house: Warehouse, source: Source) -> None:
+        super().__init__(house, source)
+        self._copy = house.root / "combine-full"
+        self._increment = house.root / "combine-increment"
+        self._target = house.root / "combined"
+
+    def prepare_copy(self) -> None:
+        """No directories yet."""
+        super().prepare_copy()
+        shutil.rmtree(self._increment, ignore_errors=True)
+
+    def copy(self) -> None:
+        """The full copy, and an increment with next to nothing in it."""
+        super().copy()
+        incremental_base_backup(self._source, self._increment, self._copy / "backup_manifest")
+
+    def bring_back(self) -> None:
+        """pg_combinebackup, synced by itself."""
+        program = self._source.cluster.installation.program("pg_combinebackup")
+        run(str(program), str(self._copy), str(self._increment), "-o", str(self._target))
+
+    def close(self) -> None:
+        """Remove both copies."""
+        super().close()
+        shutil.rmtree(self._increment, ignore_errors=True)
+
+
+@contextmanager
+def _started(house: Warehouse, source: Source, directory: Path) -> Iterator[Cluster]:
+    """A server on what a peer brought back, in the state it is in."""
+    identity = house.machine.identity
+    if identity.owner is not None:
+        run("chown", "-R", f"{identity.owner[0]}:{identity.owner[1]}", str(directory))
+    if not (directory / "backup_label").exists():
+        shutil.copy(house.root / "restic" / "backup_label", directory)
+    cluster = replace(
+        source.cluster,
+        data_directory=directory,
+        socket_directory=house.root / "s",
+        log_directory=house.root / "l",
+    )
+    cluster.start(ServerSettings(), deadline=600)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _await_answer(connect: Callable[[], "psycopg.Connection[Any]"]) -> None:
+    watch = Stopwatch()
+    while True:
+        try:
+            with connect() as session:
+                assert session.execute(_FIRST).fetchone() == (25,)
+                return
+        except psycopg.Error:
+            assert watch.seconds < _PATIENCE, "no answer"
+            time.sleep(_POLL_SECONDS)
+
+
+def _service_session(cluster: Cluster) -> "psycopg.Connection[Any]":
+    return psycopg.connect(
+        host=str(cluster.socket_directory), port=cluster.socket_port, user="stillframe", dbname=DATABASE
+    )
+
+
+def _first_answers(size: int, ours: Sequence[Found], peers: Mapping[str, float]) -> Table:
+    own = _series(ours, "first")
+    table = Table(
+        title=f"First answer after a restore of {megabytes(size)}, cold",
+        columns=["", "median", "least to largest", "runs", "ratio"],
+    )
+    table.rows.append([_OURS, seconds(own.median), own.spread(), str(len(own.values)), "1.00"])
+    for name, value in peers.items():
+        table.rows.append([name, seconds(value), "", "1", f"{value / own.median:.1f}"])
+    table.notes = [
+        "Ours: from the call of RestoreFromSnapshot until the restored workgroup has answered a query.",
+        "A peer's: from its first command until a server on what it brought back has answered.",
+        "Ratio: how many times our time was taken.",
+    ]
+    return table
+
+
+def _arrival(size: int, ours: Sequence[Found]) -> Table:
+    table = Table(title="What follows the first answer", columns=["", "median", "least to largest"])
+    fetched, look_up, arrived = (_series(ours, name) for name in ("fetched", "look-up", "arrived"))
+    low, high = megabytes(min(fetched.values)), megabytes(max(fetched.values))
+    table.rows += [
+        ["fetched until the first answer", megabytes(fetched.median), f"{low} to {high}"],
+        ["first look-up by key in the largest table", seconds(look_up.median), look_up.spread()],
+        ["everything there, since the call", seconds(arrived.median), arrived.spread()],
+        ["rate of that", f"{size / arrived.median / 1e6:,.0f} MB/s", ""],
+    ]
+    return table
+
+
+def _goals(ours: Sequence[Found], peers: Mapping[str, float]) -> list[Goal]:
+    first, fetched, look_up = (_series(ours, name).median for name in ("first", "fetched", "look-up"))
+    goals = [
+        Goal(
+            text=f"first answer at most {_FIRST_SECONDS:g} s after the call",
+            found=seconds(first),
+            reached=first <= _FIRST_SECONDS,
+        ),
+        Goal(
+            text=f"at most {megabytes(_MOST_FETCHED)} fetched until then",
+            found=megabytes(fetched),
+            reached=fetched <= _MOST_FETCHED,
+        ),
+        Goal(
+            text=f"first look-up by key in a cold table at most {seconds(_LOOKUP_SECONDS)}",
+            found=seconds(look_up),
+            reached=look_up <= _LOOKUP_SECONDS,
+        ),
+    ]
+    for name, value in peers.items():
+        text = f"first answer in at most a {_PEER_FACTOR}th of the time of {name}"
+        ratio = value / first
+        goals.append(Goal(text=text, found=f"a {ratio:.1f}th", reached=ratio >= _PEER_FACTOR))
+    return goals
+
+
+def _series(ours: Sequence[Found], name: str) -> Series:
+    return Series(values=tuple(found[name] for found in ours))

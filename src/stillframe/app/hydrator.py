@@ -1,0 +1,92 @@
+"""The process that brings the files of one restored directory while its server runs already.
+
+It belongs to nobody: it goes on when the service ends or is killed, until everything is there or it is told to stop.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import structlog
+from setproctitle import setproctitle
+
+from stillframe.app.clock import clock_for
+from stillframe.backup.arrival import SnapshotSource
+from stillframe.config import Settings
+from stillframe.domain.identifiers import parse_region
+from stillframe.errors import Conflict
+from stillframe.hydration import Hydrator
+from stillframe.kms.opening import key_management
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.machine import find_machine, namespace_cluster
+from stillframe.service.arrivals import arrival_note, remember_boot, sole_hydrator
+from stillframe.service.hydrations import HydratorOrder
+from stillframe.service.repositories import Repositories
+from stillframe.telemetry.logging import configure_logging
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """The hydrator as a program of its own: settings and order come as two lines of standard input."""
+    settings = Settings.model_validate_json(sys.stdin.buffer.readline())
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=HydratorOrder)
+    configure_logging(settings.log_level, json=settings.log_json)
+    return hydrate(settings, order)
+
+
+def hydrate(settings: Settings, order: HydratorOrder) -> int:
+    """Bring the files of a directory; 0 when all are there, 1 when it was told to stop before, or is not needed."""
+    setproctitle(f"stillframe.app.hydrator --data {settings.data} {order.incarnation_id}")
+    # Its server needs it until the very end, and says when that is.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    machine = find_machine(settings.postgres_bin, server_user=settings.server_user)
+    cluster = namespace_cluster(settings, machine, order.namespace_id, order.incarnation_id)
+    _log_to_file(cluster)
+    try:
+        with sole_hydrator(cluster):
+            return _hydrate(settings, order, cluster)
+    except Conflict as error:
+        log.info("hydrator_not_needed", reason=error.message)
+        return 1
+
+
+def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
+    note = arrival_note(cluster)
+    if note is None or note.layout_id != order.layout_id:
+        # Asked for by a process that was killed then; the directory has been made anew since.
+        raise Conflict("The directory is no longer the one that was to be brought")
+    clock = clock_for(settings.clock_offset_file)
+    repository = Repositories(settings, key_management(settings, clock), clock).of(parse_region(order.region))
+    with repository.open_pinned(order.pin_id) as reader:
+        source = SnapshotSource(reader)
+        hydrator = Hydrator(
+            cluster.data_directory,
+            source,
+            control=Path(order.control),
+            page_is_whole=source.page_is_whole,
+            threads=settings.copy_threads,
+        )
+        hydrator.arm(check_pages=order.check_pages)
+        remember_boot(cluster, order.boot_id)
+        log.info("hydration_armed", incarnation=str(order.incarnation_id), pid=os.getpid())
+        complete = hydrator.run(on_complete=cluster.end_arrival)
+    if complete:
+        repository.unpin(order.pin_id)
+        log.info("hydration_complete", incarnation=str(order.incarnation_id))
+    return 0 if complete else 1
+
+
+def _log_to_file(cluster: Cluster) -> None:
+    """Beside the server's log: whoever reads our parent's standard error may be gone long before us."""
+    cluster.identity.make_directory(cluster.log_directory)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(cluster.log_directory / "hydrator.log", flags, 0o600)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

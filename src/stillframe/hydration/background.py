@@ -1,0 +1,144 @@
+"""Everything that nobody has asked for yet, the most useful first."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from stillframe.errors import InternalError
+from stillframe.hydration.demand import CHUNK
+from stillframe.hydration.file import ArrivingFile
+from stillframe.hydration.files import Files
+from stillframe.hydration.finishing import Finisher
+from stillframe.hydration.ledger import Ledger
+from stillframe.hydration.pace import Pace
+from stillframe.hydration.perseverance import Perseverance
+from stillframe.hydration.source import Batch, Source
+
+Batches = Callable[[], Iterator[Batch]]
+
+
+class Background:
+    """A few threads that fill what is missing, giving way to accesses that wait."""
+
+    def __init__(
+        self, source: Source, files: Files, ledger: Ledger, pace: Pace, perseverance: Perseverance
+    ) -> None:
+        self._source = source
+        self._files = files
+        self._ledger = ledger
+        self._pace = pace
+        self._perseverance = perseverance
+        self._started = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def start(self, finisher: Finisher, *, threads: int) -> None:
+        """Begin; once, however often it is asked."""
+        with self._started:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._bring_everything, args=(finisher, threads), name="background", daemon=True
+                )
+                self._thread.start()
+
+    def end(self) -> None:
+        """Return when all threads have ended; they do once everything is there or the hydration was stopped."""
+        with self._started:
+            if self._thread is not None:
+                self._thread.join()
+
+    def _bring_everything(self, finisher: Finisher, threads: int) -> None:
+        for file in self._files.left():
+            finisher.look_at(file)
+        self._go_through(self._planned, finisher, threads)
+        # What no batch had should be zeros. The source says so: a page it forgot must not be lost.
+        self._go_through(self._leftovers, finisher, threads)
+
+    def _go_through(self, batches: Batches, finisher: Finisher, threads: int) -> None:
+        line = _Line(batches, self._perseverance)
+        workers = [
+            threading.Thread(target=self._work, args=(line, finisher), name="background", daemon=True)
+            for _ in range(threads)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    def _work(self, line: "_Line", finisher: Finisher) -> None:
+        while (batch := line.next()) is not None:
+            self._perseverance.until_done(
+                lambda batch=batch: self._bring(batch, finisher),  # type: ignore[misc]
+                work="filling in the background",
+            )
+
+    def _bring(self, batch: Batch, finisher: Finisher) -> None:
+        for path, offset, data in batch.pieces():
+            self._pace.give_way()
+            if self._perseverance.ended:
+                return
+            arrived = self._fill(path, offset, data, finisher)
+            self._ledger.fetched(len(data), arrived=arrived)
+
+    def _fill(self, path: str, offset: int, data: memoryview, finisher: Finisher) -> int:
+        file = self._files.at(path)
+        if file is None or file.complete:
+            return 0
+        try:
+            with file.opened() as descriptor:
+                arrived = file.fill(descriptor, offset, data)
+        except FileNotFoundError:
+            # Removed while it was not held open.
+            file.deleted = True
+            self._files.done(file)
+            return 0
+        finisher.look_at(file)
+        return arrived
+
+    def _planned(self) -> Iterator[Batch]:
+        paths = {file.path for file in self._files.left() if not file.complete}
+        return self._source.batches(paths)
+
+    def _leftovers(self) -> Iterator[Batch]:
+        return iter([_Leftover(source=self._source, file=file) for file in self._files.left()])
+
+
+class _Line:
+    """Batches for whoever is next. One that could not be planned is planned again, from what is missing then."""
+
+    def __init__(self, batches: Batches, perseverance: Perseverance) -> None:
+        self._batches = batches
+        self._perseverance = perseverance
+        self._lock = threading.Lock()
+        self._planned: Iterator[Batch] | None = None
+        self._found: Batch | None = None
+
+    def next(self) -> Batch | None:
+        """None at the end, or when the hydration was stopped."""
+        with self._lock:
+            done = self._perseverance.until_done(self._advance, work="planning what comes next")
+            return self._found if done else None
+
+    def _advance(self) -> None:
+        planned, self._planned = self._planned or self._batches(), None
+        self._found = next(planned, None)
+        # Forgotten if that failed: an iterator that failed has no more to give.
+        self._planned = planned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leftover:
+    """What is still missing of a file, asked for by the piece."""
+
+    source: Source
+    file: ArrivingFile
+
+    def pieces(self) -> Iterator[tuple[str, int, memoryview]]:
+        """As `Batch.pieces`."""
+        for start, length in self.file.missing(0, self.file.limit):
+            for offset in range(start, start + length, CHUNK):
+                data = self.source.read(self.file.path, offset, min(CHUNK, start + length - offset))
+                if len(data) != min(CHUNK, start + length - offset):
+                    raise InternalError(
+                        f"The source has only {len(data)} bytes at {offset} of {self.file.path}"
+                    )
+                yield self.file.path, offset, memoryview(data)

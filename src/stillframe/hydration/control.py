@@ -1,0 +1,104 @@
+"""The hydrator's side of its control socket."""
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, assert_never
+
+import structlog
+
+from stillframe.errors import InvalidRequest
+from stillframe.hydration import messages
+from stillframe.hydration.failures import translating_os_errors
+from stillframe.hydration.ledger import HydrationStatus
+from stillframe.hydration.socketname import socket_name
+
+log = structlog.get_logger(__name__)
+
+_CALLER_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actions:
+    """What callers may ask for. `group` is the descriptor that is handed out."""
+
+    status: Callable[[], HydrationStatus]
+    background: Callable[[], None]
+    stop: Callable[[], None]
+    group: int
+
+
+class Control:
+    """Answers one caller after the other, in a thread of its own."""
+
+    def __init__(self, path: Path, actions: Actions) -> None:
+        self._path = path
+        self._actions = actions
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Listen, in the place of a socket that is left from before. Raises PermissionMissing, OperatorError."""
+        with translating_os_errors(f"Listening on {self._path}"), socket_name(self._path) as name:
+            self._path.unlink(missing_ok=True)
+            # Nobody can connect before it listens, and by then its mode is right.
+            self._listener.bind(name)
+            self._path.chmod(0o600)
+            self._listener.listen(16)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Answer nobody any more."""
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+            self._path.unlink(missing_ok=True)
+        self._listener.close()
+        os.close(self._wake)
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while not any(ready == self._wake for ready, _ in poll.poll()):
+            caller, _ = self._listener.accept()
+            with caller, suppress(OSError):
+                caller.settimeout(_CALLER_SECONDS)
+                self._answer(caller)
+
+    def _answer(self, caller: socket.socket) -> None:
+        try:
+            asked = messages.request(read_line(caller))
+        except InvalidRequest as error:
+            log.warning("control_request_invalid", reason=error.message)
+            return
+        match asked.do:
+            case "status":
+                caller.sendall(messages.line(self._actions.status()))
+            case "descriptor":
+                socket.send_fds(caller, [messages.line(messages.Done())], [self._actions.group])
+            case "background":
+                self._actions.background()
+                caller.sendall(messages.line(messages.Done()))
+            case "stop":
+                caller.sendall(messages.line(messages.Done()))
+                self._actions.stop()
+            case _:
+                assert_never(asked.do)
+
+
+def read_line(connection: socket.socket) -> bytes:
+    """One line; less if the other side ends before. Raises OSError (TimeoutError after the socket's time-out)."""
+    read = b""
+    while not read.endswith(b"\n") and len(read) < messages.LONGEST_LINE:
+        more = connection.recv(4096)
+        if not more:
+            break
+        read += more
+    return read

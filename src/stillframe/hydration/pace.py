@@ -1,0 +1,44 @@
+"""The background gives way to accesses that wait."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_QUIET_SECONDS: Final = 0.02
+_LONGEST_WAIT_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 0.004
+
+
+class Pace:
+    """Safe to use from several threads."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._last = 0.0
+
+    @contextmanager
+    def demanded(self) -> Iterator[None]:
+        """Somebody waits as long as the block lasts."""
+        with self._lock:
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                self._last = time.monotonic()
+
+    def give_way(self) -> None:
+        """Return when nobody waits and nobody did a moment ago; after a tenth of a second in any case."""
+        until = time.monotonic() + _LONGEST_WAIT_SECONDS
+        while self._busy() and time.monotonic() < until:
+            self._stop.wait(_LOOK_SECONDS)
+            if self._stop.is_set():
+                return
+
+    def _busy(self) -> bool:
+        return self._waiting > 0 or time.monotonic() - self._last < _QUIET_SECONDS

@@ -1,0 +1,31 @@
+"""Where content comes from, and whoever counts it: what the hydration wants from its caller."""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol
+
+Data = bytes | memoryview
+PageCheck = Callable[[str, int, bytes], bool]
+"""Whether a page is neither zero nor torn, given path, number of the page within that file, and its bytes."""
+
+
+class Batch(Protocol):
+    """Pieces that are best fetched together."""
+
+    def pieces(self) -> Iterator[tuple[str, int, memoryview]]:
+        """Path, offset of a page in bytes, and whole pages (or the end of the file). May be asked for again."""
+        ...
+
+
+class Source(Protocol):
+    """The exact bytes the files had in the snapshot. Paths are relative to the directory, with slashes.
+
+    Safe to use from several threads. Whatever it raises, the hydration waits and asks again.
+    """
+
+    def read(self, path: str, offset: int, length: int) -> Data:
+        """These bytes of a file, zeros included, from the beginning of a page on."""
+        ...
+
+    def batches(self, paths: Collection[str]) -> Iterator[Batch]:
+        """Everything of these files that is not zero, the most useful first."""
+        ...

@@ -1,0 +1,132 @@
+"""What is known of a directory whose files are still arriving, and ending its processes in the right order."""
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from stillframe.errors import Conflict, ServerUnavailable
+from stillframe.hydration import HydrationStatus, HydratorClient
+from stillframe.postgres.cluster import Cluster, StopMode
+from stillframe.postgres.osfiles import translating_os_errors
+
+log = structlog.get_logger(__name__)
+
+_END_SECONDS = 30.0
+_POLL_SECONDS = 0.01
+
+
+class ArrivalNote(msgspec.Struct, frozen=True, kw_only=True):
+    """In a half-arrived directory: where its files come from. `boot_id` names the machine's run it was armed in.
+
+    `layout_id` tells this making of the directory from an earlier one under the same name.
+    """
+
+    version: int = 1
+    layout_id: uuid.UUID
+    region: str
+    pin_id: uuid.UUID
+    boot_id: str
+    background: bool
+
+
+def arrival_note(cluster: Cluster) -> ArrivalNote | None:
+    """The note in a half-arrived directory; None for any other."""
+    raw = cluster.arrival_note()
+    return None if raw is None else msgspec.json.decode(raw, type=ArrivalNote)
+
+
+def remember_boot(cluster: Cluster, boot_id: str) -> None:
+    """In this run of the machine every page that is there has been looked at. For the hydrator, before it ends."""
+    note = arrival_note(cluster)
+    if note is not None and note.boot_id != boot_id:
+        cluster.begin_arrival(msgspec.json.encode(msgspec.structs.replace(note, boot_id=boot_id)))
+
+
+def hydrator_of(cluster: Cluster) -> HydratorClient:
+    """The client of the process that brings this cluster's files; whether there is one, calls tell."""
+    return HydratorClient(control_socket(cluster))
+
+
+def control_socket(cluster: Cluster) -> Path:
+    """Where that process listens."""
+    return cluster.socket_directory / "hydrator.sock"
+
+
+def hydration_status(cluster: Cluster) -> HydrationStatus | None:
+    """How far it is; None when everything is there, or nobody brings anything at this moment."""
+    if cluster.arrival_note() is not None:
+        with suppress(ServerUnavailable):
+            return hydrator_of(cluster).status()
+    return None
+
+
+def is_orphaned(cluster: Cluster) -> bool:
+    """Whether files are arriving and nobody brings them."""
+    if cluster.arrival_note() is None:
+        return False
+    try:
+        hydrator_of(cluster).status()
+    except ServerUnavailable:
+        # Asked again only now: the hydrator ends when everything has arrived.
+        return cluster.arrival_note() is not None
+    return False
+
+
+def end_orphaned(cluster: Cluster) -> None:
+    """Kill the server of an orphaned directory: it can only wait for ever, for nobody answers its accesses.
+
+    Nobody else may read in there until every file is marked again, which the next start does.
+    """
+    if is_orphaned(cluster) and cluster.adopt() is not None:
+        log.error("hydrator_is_gone", directory=str(cluster.data_directory))
+        cluster.stop(StopMode.KILL)
+
+
+def stop_cluster(cluster: Cluster, mode: StopMode = StopMode.FAST) -> None:
+    """End a server and, when its files are arriving, then the hydrator. Raises as `Cluster.stop`."""
+    end_orphaned(cluster)
+    cluster.stop(mode)
+    if cluster.arrival_note() is not None:
+        _stop_hydrator(cluster)
+
+
+def _stop_hydrator(cluster: Cluster) -> None:
+    """Return when nobody brings anything any more, also who had only just begun. Raises ServerUnavailable."""
+    deadline = time.monotonic() + _END_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(ServerUnavailable):
+            hydrator_of(cluster).stop()
+        with suppress(Conflict), sole_hydrator(cluster):
+            return
+        if cluster.arrival_note() is None:
+            return
+        time.sleep(_POLL_SECONDS)
+    raise ServerUnavailable(f"The hydrator of {cluster.data_directory} did not end within {_END_SECONDS:g} s")
+
+
+@contextmanager
+def sole_hydrator(cluster: Cluster) -> Iterator[None]:
+    """For the length of the block nobody else brings files into the directory. Raises Conflict when somebody does.
+
+    Two of them would each fill a page once: the second time over what the server has made of it.
+    """
+    with translating_os_errors("locking the directory"):
+        try:
+            descriptor = os.open(cluster.data_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Conflict(f"The directory {cluster.data_directory} is gone") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"Somebody brings files into {cluster.data_directory} already") from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,243 @@
+"""Beginning and resuming the arrival of files under a running server, and noticing when nobody brings them any more.
+
+The order that keeps zeros from being read as pages (docs/explanation/instant-restore.md): every file is marked
+before a server starts, the server holds the marks' group for as long as it lives, and a server whose hydrator is
+gone is killed before anything begins anew.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from stillframe.config import RestoreStrategy
+from stillframe.domain.identifiers import Region, SnapshotId, parse_region
+from stillframe.errors import ServerUnavailable, Unsupported
+from stillframe.hydration import HydrationStatus, probe
+from stillframe.postgres.cluster import ARRIVAL_FILE, Cluster, StopMode
+from stillframe.postgres.control import CONTROL_FILE
+from stillframe.postgres.machine import Machine, namespace_cluster
+from stillframe.postgres.postmaster import is_alive
+from stillframe.service.arrivals import (
+    ArrivalNote,
+    arrival_note,
+    control_socket,
+    end_orphaned,
+    hydration_status,
+    hydrator_of,
+)
+from stillframe.service.foundation import Foundation
+from stillframe.service.repositories import Repositories
+
+log = structlog.get_logger(__name__)
+
+_ARMING_SECONDS = 120.0
+_POLL_SECONDS = 0.002
+
+
+class Strategy(StrEnum):
+    """How the files of a restore come: while the server runs, or before it starts."""
+
+    HYDRATION = "hydration"
+    EAGER = "eager"
+
+
+class HydratorOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What a hydrator process is started with: its socket, and the machine's run.
+
+    `check_pages` is for the first time in a run of the machine: what was written in the last one may be lost.
+    """
+
+    namespace_id: uuid.UUID
+    incarnation_id: uuid.UUID
+    layout_id: uuid.UUID
+    region: str
+    pin_id: uuid.UUID
+    control: str
+    boot_id: str
+    check_pages: bool
+
+
+class HydratorLauncher(Protocol):
+    """Starts hydrator processes, which outlive this one."""
+
+    def launch(self, order: HydratorOrder) -> int:
+        """Start one, which answers at its control socket soon; its pid. Raises ServerUnavailable."""
+        ...
+
+
+class Hydrations:
+    """Safe to use from several threads of the one process that starts servers."""
+
+    def __init__(
+        self,
+        foundation: Foundation,
+        machine: Machine,
+        repositories: Repositories,
+        launcher: HydratorLauncher,
+    ) -> None:
+        self._base = foundation
+        self._machine = machine
+        self._repositories = repositories
+        self._launcher = launcher
+        self._probed: dict[int, Strategy] = {}
+        self._beginning: set[Path] = set()
+
+    def strategy(self, directory: Path) -> Strategy:
+        """How files come to this directory, which exists. Raises Unsupported when the settings want what cannot be."""
+        wanted = self._base.settings.restore_strategy
+        if wanted is RestoreStrategy.EAGER:
+            return Strategy.EAGER
+        device = directory.stat().st_dev
+        if device not in self._probed:
+            found = probe(directory)
+            if not found.supported and wanted is RestoreStrategy.HYDRATION:
+                raise Unsupported(f"Restores by hydration are not possible here: {found.reason}")
+            self._probed[device] = Strategy.HYDRATION if found.supported else Strategy.EAGER
+            log.info("restore_strategy", strategy=self._probed[device].value, reason=found.reason)
+        return self._probed[device]
+
+    def pin(self, region: Region, snapshot_id: SnapshotId, cluster: Cluster, *, background: bool) -> bytes:
+        """Keep the snapshot's content for this cluster; the note for its directory, which exists already."""
+        pin_id = uuid.UUID(cluster.data_directory.name)
+        self._repositories.of(region).pin_snapshot(snapshot_id, pin_id=pin_id)
+        note = ArrivalNote(
+            layout_id=self._base.new_id(),
+            region=region,
+            pin_id=pin_id,
+            boot_id=_boot_id(),
+            background=background,
+        )
+        return msgspec.json.encode(note)
+
+    @contextmanager
+    def held(self, cluster: Cluster) -> Iterator[tuple[int, ...]]:
+        """What a server of this directory has to inherit: the descriptor of its hydrator's group, if it needs one.
+
+        A hydrator is started when there is none; every file is marked then. Raises ServerUnavailable.
+        """
+        descriptor = self._descriptor(cluster)
+        try:
+            yield () if descriptor is None else (descriptor,)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def go_on(self, cluster: Cluster) -> None:
+        """The server is up: let the rest of the files come, too."""
+        note = arrival_note(cluster)
+        if note is not None and note.background:
+            with suppress(ServerUnavailable):
+                # Gone in this moment: the next look finds the server without it.
+                hydrator_of(cluster).background()
+
+    def forget(self, note: ArrivalNote | None) -> None:
+        """The directory is gone: its snapshot's content is needed no longer."""
+        if note is not None:
+            self._repositories.of(parse_region(note.region)).unpin(note.pin_id)
+
+    def statuses(self) -> Iterator[HydrationStatus | None]:
+        """How far every half-arrived directory is; None for one that nobody brings anything to."""
+        return (hydration_status(cluster) for cluster in self._arriving())
+
+    def watch(self) -> None:
+        """Every few seconds: end the servers whose hydrators are gone."""
+        for cluster in self._arriving():
+            if cluster.data_directory not in self._beginning:
+                end_orphaned(cluster)
+
+    def sweep(self) -> None:
+        """Remove pins that nothing needs any more; a crash may have left some."""
+        for _region, repository in self._repositories.existing():
+            for pin_id in list(repository.pin_ids()):
+                if not self._needs(pin_id):
+                    repository.unpin(pin_id)
+
+    def _needs(self, pin_id: uuid.UUID) -> bool:
+        """Whether a directory is being made from it, or its files are still arriving.
+
+        The directory is there before its pin, and has its note before its pg_control.
+        """
+        found = list((self._base.settings.paths.root / "namespaces").glob(f"*/{pin_id}"))
+        return any((path / ARRIVAL_FILE).exists() or not (path / CONTROL_FILE).exists() for path in found)
+
+    def _arriving(self) -> Iterator[Cluster]:
+        settings = self._base.settings
+        for path in sorted((settings.paths.root / "namespaces").glob(f"*/*/{ARRIVAL_FILE}")):
+            ids = uuid.UUID(path.parent.parent.name), uuid.UUID(path.parent.name)
+            yield namespace_cluster(settings, self._machine, *ids)
+
+    def _descriptor(self, cluster: Cluster) -> int | None:
+        """The hydrator's, of one that is started when there is none; None when everything has arrived."""
+        if cluster.arrival_note() is None:
+            return None
+        with suppress(ServerUnavailable):
+            return hydrator_of(cluster).descriptor()
+        # Asked again only now: the hydrator ends when everything has arrived.
+        if (note := arrival_note(cluster)) is None:
+            return None
+        with self._being_begun(cluster):
+            # Nobody may be in there while everything is marked anew.
+            cluster.stop(StopMode.KILL)
+            self._begin(cluster, note)
+            try:
+                return hydrator_of(cluster).descriptor()
+            except ServerUnavailable:
+                if cluster.arrival_note() is not None:
+                    raise
+                return None
+
+    @contextmanager
+    def _being_begun(self, cluster: Cluster) -> Iterator[None]:
+        self._beginning.add(cluster.data_directory)
+        try:
+            yield
+        finally:
+            self._beginning.discard(cluster.data_directory)
+
+    def _begin(self, cluster: Cluster, note: ArrivalNote) -> None:
+        """Start a hydrator and wait until every file is marked."""
+        boot_id = _boot_id()
+        order = HydratorOrder(
+            namespace_id=uuid.UUID(cluster.data_directory.parent.name),
+            incarnation_id=uuid.UUID(cluster.data_directory.name),
+            layout_id=note.layout_id,
+            region=note.region,
+            pin_id=note.pin_id,
+            control=str(control_socket(cluster)),
+            boot_id=boot_id,
+            check_pages=boot_id != note.boot_id,
+        )
+        cluster.identity.make_directory(cluster.socket_directory, mode=0o711)
+        _await_armed(cluster, self._launcher.launch(order))
+
+
+def _await_armed(cluster: Cluster, pid: int) -> None:
+    deadline = time.monotonic() + _ARMING_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(ServerUnavailable):
+            if hydrator_of(cluster).status().armed:
+                return
+        if cluster.arrival_note() is None:
+            # There was nothing left to bring.
+            return
+        if not is_alive(pid):
+            raise ServerUnavailable(
+                f"The hydrator of {cluster.data_directory} ended before every file was marked"
+            )
+        time.sleep(_POLL_SECONDS)
+    raise ServerUnavailable(
+        f"The hydrator of {cluster.data_directory} was not ready within {_ARMING_SECONDS:g} s"
+    )
+
+
+def _boot_id() -> str:
+    """Another one after every start of the machine (proc_sys_kernel(5))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
