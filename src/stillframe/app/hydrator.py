@@ -21,7 +21,7 @@ from stillframe.hydration import Hydrator
 from stillframe.kms.opening import key_management
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.machine import find_machine, namespace_cluster
-from stillframe.service.arrivals import arrival_note, remember_boot, sole_hydrator
+from stillframe.service.arrivals import HYDRATOR_TITLE, arrival_note, remember_boot, sole_hydrator
 from stillframe.service.hydrations import HydratorOrder
 from stillframe.service.repositories import Repositories
 from stillframe.telemetry.logging import configure_logging
@@ -39,7 +39,7 @@ def main() -> int:
 
 def hydrate(settings: Settings, order: HydratorOrder) -> int:
     """Bring the files of a directory; 0 when all are there, 1 when it was told to stop before, or is not needed."""
-    setproctitle(f"stillframe.app.hydrator --data {settings.data} {order.incarnation_id}")
+    setproctitle(f"{HYDRATOR_TITLE} --data {settings.data} {order.incarnation_id}")
     # Its server needs it until the very end, and says when that is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     machine = find_machine(settings.postgres_bin, server_user=settings.server_user)

@@ -10,6 +10,11 @@ from stillframe.config import Settings
 from stillframe.errors import ServerUnavailable
 from stillframe.service.hydrations import HydratorOrder
 
+_LAUNCH = 'exec 3<&0; "$@" <&3 3<&- >/dev/null & echo $!'
+"""Through a shell that ends at once, so that the program belongs to nobody."""
+
+_LAUNCH_SECONDS = 20
+
 
 class ProgramLauncher:
     """Starts each hydrator in a session of its own. Safe to use from several threads."""
@@ -19,19 +24,18 @@ class ProgramLauncher:
 
     def launch(self, order: HydratorOrder) -> int:
         """A hydrator's pid. Raises ServerUnavailable."""
-        said = self._settings.handed_down() + msgspec.json.encode(order) + b"\n"
+        program = [sys.executable, "-m", "stillframe.app.hydrator"]
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "stillframe.app.hydrator"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+            launched = subprocess.run(
+                ["/bin/sh", "-c", _LAUNCH, "sh", *program],
+                input=self._settings.handed_down() + msgspec.json.encode(order) + b"\n",
+                stdout=subprocess.PIPE,
                 env=program_environment(),
                 cwd="/",
                 start_new_session=True,
+                timeout=_LAUNCH_SECONDS,
+                check=True,
             )
-            assert process.stdin is not None
-            process.stdin.write(said)
-            process.stdin.close()
-        except OSError as error:
-            raise ServerUnavailable(f"The hydrator could not be started: {error.strerror}") from error
-        return process.pid
+            return int(launched.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            raise ServerUnavailable("The hydrator could not be started") from error

@@ -79,8 +79,10 @@ def lay_out(
     _make_directories(reader, directory, identity=identity)
     _make_files(files, directory, identity=identity, cancel=cancel, arriving=_arrives_later)
     at_once = [file for file in files if not _arrives_later(file)]
-    progress.expect(sum(file.size for file in at_once))
+    size, before = sum(file.size for file in at_once), progress.current.done_bytes
+    progress.expect(size)
     _fill_files(reader, at_once, directory, progress, cancel, threads=threads)
+    progress.advance(before + size - progress.current.done_bytes)
     _write_label(reader.document.facts, directory, identity=identity)
     target.begin_arrival(note)
     _write_control(reader, control, directory, identity=identity)

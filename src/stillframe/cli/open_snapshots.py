@@ -109,7 +109,7 @@ def query(
     """Ask a snapshot one question. It is opened for that and closed again, unless it is open already."""
     connection, terminal = connect(common.data), common.terminal
     chosen = AnswerForm.JSON if common.output is OutputFormat.JSON else form
-    with _for_one_question(connection, terminal, name) as state:
+    with opened_for_a_question(connection, terminal, name) as state:
         login = state.login(database)
         match chosen:
             case AnswerForm.CSV:
@@ -126,7 +126,8 @@ def query(
 
 
 @contextmanager
-def _for_one_question(connection: Connection, terminal: Terminal, name: str) -> Iterator[OpenState]:
+def opened_for_a_question(connection: Connection, terminal: Terminal, name: str) -> Iterator[OpenState]:
+    """An open copy of the snapshot; one that was opened for this is closed again. Raises OperatorError."""
     answer = connection.extend(
         "open_snapshot", snapshotName=name, durationSeconds=_QUERY_SECONDS, temporary=True
     )

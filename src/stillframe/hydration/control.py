@@ -25,12 +25,12 @@ _CALLER_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
-    """What callers may ask for. `group` is the descriptor that is handed out."""
+    """What callers may ask for. `group` is the descriptor that is handed out; None while no server may start."""
 
     status: Callable[[], HydrationStatus]
     background: Callable[[], None]
     stop: Callable[[], None]
-    group: int
+    group: Callable[[], int | None]
 
 
 class Control:
@@ -67,10 +67,12 @@ class Control:
         poll.register(self._listener, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while not any(ready == self._wake for ready, _ in poll.poll()):
-            caller, _ = self._listener.accept()
-            with caller, suppress(OSError):
-                caller.settimeout(_CALLER_SECONDS)
-                self._answer(caller)
+            # Whatever goes wrong with one caller, the next one is answered.
+            with suppress(OSError):
+                caller, _ = self._listener.accept()
+                with caller:
+                    caller.settimeout(_CALLER_SECONDS)
+                    self._answer(caller)
 
     def _answer(self, caller: socket.socket) -> None:
         try:
@@ -82,7 +84,8 @@ class Control:
             case "status":
                 caller.sendall(messages.line(self._actions.status()))
             case "descriptor":
-                socket.send_fds(caller, [messages.line(messages.Done())], [self._actions.group])
+                group = self._actions.group()
+                socket.send_fds(caller, [messages.line(messages.Done())], [] if group is None else [group])
             case "background":
                 self._actions.background()
                 caller.sendall(messages.line(messages.Done()))

@@ -25,8 +25,10 @@ _REPORT_TID = 0x00000100
 _FLAGS = _CLOEXEC | _NONBLOCK | _CLASS_PRE_CONTENT | _UNLIMITED_QUEUE | _UNLIMITED_MARKS | _REPORT_TID
 _MARK_ADD = 0x00000001
 _MARK_REMOVE = 0x00000002
+_MARK_FLUSH = 0x00000080
 _PRE_ACCESS = 0x00100000
 _RANGE = 6
+_AT_FDCWD = -100
 _ALLOW = 1
 
 # struct fanotify_event_metadata, fanotify_event_info_range, fanotify_response
@@ -67,6 +69,11 @@ class Group:
     def unmark(self, descriptor: int) -> None:
         """Hold no more accesses of this file. Raises OSError."""
         _checked(_libc().fanotify_mark(self.descriptor, _MARK_REMOVE, _PRE_ACCESS, descriptor, None))
+
+    def flush(self) -> None:
+        """Hold no accesses of any file. Raises OperatorError."""
+        with translating_os_errors("Removing the marks of all files"):
+            _checked(_libc().fanotify_mark(self.descriptor, _MARK_FLUSH, 0, _AT_FDCWD, None))
 
     def events(self) -> list[Event]:
         """The accesses that wait and were not seen yet, some of them; empty when there are none. Raises OSError."""

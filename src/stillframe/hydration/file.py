@@ -152,7 +152,12 @@ class ArrivingFile:
         with self._lock:
             if self._descriptor is not None:
                 return os.dup(self._descriptor)
-        return os.open(self._place, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        late = os.open(self._place, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if tags.limit_of(late) is None:
+            # Another file, also if it got the number of the one that was here.
+            os.close(late)
+            raise FileNotFoundError(self.path)
+        return late
 
     def _write(self, descriptor: int, run: tuple[int, int], base: int, view: memoryview) -> int:
         start, length = self._bytes(*run)

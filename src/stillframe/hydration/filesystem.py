@@ -2,22 +2,28 @@
 
 import ctypes
 import os
+from functools import cache
 from pathlib import Path
 
-from stillframe.errors import OperatorError
-
-_libc = ctypes.CDLL(None, use_errno=True)
+from stillframe.hydration.failures import translating_os_errors
 
 
 def sync_file_system(directory: Path) -> None:
     """Make everything durable that was written to the file system of this directory.
 
-    Raises OperatorError when that fails, as Linux reports a failed write of any file there once (syncfs(2)).
+    Raises OperatorError and its kinds when that fails, as Linux reports a failed write of any file there once
+    (syncfs(2)).
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if _libc.syncfs(descriptor) != 0:
-            reason = os.strerror(ctypes.get_errno())
-            raise OperatorError(f"The file system of {directory} could not be made durable: {reason}")
-    finally:
-        os.close(descriptor)
+    with translating_os_errors(f"Making the file system of {directory} durable"):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc().syncfs(descriptor) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+        finally:
+            os.close(descriptor)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

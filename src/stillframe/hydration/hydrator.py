@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from stillframe.errors import InternalError
+from stillframe.errors import Cancelled, InternalError
 from stillframe.hydration.arming import ArmedFiles
 from stillframe.hydration.background import Background
 from stillframe.hydration.control import Actions, Control
@@ -72,15 +72,19 @@ class Hydrator:
                 status=self.status,
                 background=self.begin_background,
                 stop=self.stop,
-                group=self._group.descriptor,
+                group=self._group_to_inherit,
             ),
         )
 
     def arm(self, *, check_pages: bool = False) -> None:
         """Mark every tagged file; a server may start when this returns, and its accesses are answered from then on.
 
+        Only from then on the control socket hands the group's descriptor out: a server that started before would read
+        holes.
+
         With `check_pages`, after a crash of the machine, pages that are there count only if they are whole. The control
-        socket answers from the beginning. Raises OperatorError and its kinds; the directory is as before then.
+        socket answers from the beginning. Raises OperatorError and its kinds, and Cancelled; the directory is as before
+        then.
         """
         self._control.start()
         with translating_os_errors(f"Marking the files of {self._directory}"):
@@ -88,6 +92,8 @@ class Hydrator:
                 self._directory, self._group, page_is_whole=self._page_is_whole, check=check_pages
             )
             for file in armed.arm():
+                if self._stop.is_set():
+                    raise Cancelled("The hydrator was stopped before every file was marked")
                 self._files.add(file)
                 self._ledger.expect(file.limit, arrived=file.limit - file.missing_bytes)
         self._finisher.start()
@@ -115,6 +121,8 @@ class Hydrator:
         if complete:
             # An access that saw its mark just before it was removed may be on its way to the queue.
             time.sleep(_LINGER_SECONDS)
+            # Deleted files that somebody still has open: nobody would answer for them any more.
+            self._group.flush()
         self._end()
         if self._broken:
             raise InternalError("The hydrator can answer no more accesses")
@@ -128,6 +136,9 @@ class Hydrator:
     def status(self) -> HydrationStatus:
         """How far it is."""
         return self._ledger.status(files_left=self._files.count_left(), armed=self._armed)
+
+    def _group_to_inherit(self) -> int | None:
+        return self._group.descriptor if self._armed and not self._stop.is_set() else None
 
     def _await_end(self) -> bool:
         while not self._stop.is_set():

@@ -27,6 +27,8 @@ def note_arrived(file: ArrivingFile, descriptor: int) -> None:
 
 def drop_damaged(file: ArrivingFile, descriptor: int, page_is_whole: PageCheck) -> None:
     """Make holes of pages that are there but zero or torn: the next look must not believe them. Raises OSError."""
+    # After a write that failed the pages are in memory still, and look as if the disk had them.
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     for start, end in list(_allocated(descriptor, file.limit)):
         for offset in range(start // PAGE_SIZE * PAGE_SIZE, end, _CHUNK):
             _drop_damaged(file, descriptor, offset, page_is_whole)

@@ -14,18 +14,22 @@ from stillframe.errors import StoredDataCorrupt
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import connect
 from stillframe.postgres.osfiles import publish
-from stillframe.postgres.settings import ServerSettings
+from stillframe.postgres.settings import SERVICE_ROLE, ServerSettings
 
 STANDBY_FILE = "standby.signal"
+_LOGINS = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname NOT IN (%s, %s)"
 
 
-def create_read_login(cluster: Cluster, *, name: str, verifier: str) -> None:
-    """Let a role log in that reads every row of every database, past row security.
+def create_read_login(cluster: Cluster, *, name: str, verifier: str, admin: str) -> None:
+    """Let a role log in that reads every row of every database, past row security; beside it only `admin` may.
 
-    `verifier` is that of its password (`scram_verifier`). Raises Conflict when there is a role of that name.
+    Who could log in when the snapshot was taken may have lost that right since. `verifier` is that of the new
+    role's password (`scram_verifier`). Raises Conflict when there is a role of that name.
     """
     role = sql.Identifier(name)
     with connect(cluster) as session, session.transaction():
+        for (role_name,) in session.rows(_LOGINS, (SERVICE_ROLE, admin)):
+            session.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role_name)))
         session.execute(
             sql.SQL(
                 "CREATE ROLE {} LOGIN INHERIT BYPASSRLS NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD {}"

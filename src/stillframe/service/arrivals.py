@@ -2,10 +2,11 @@
 
 import fcntl
 import os
+import signal
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,12 @@ from stillframe.postgres.osfiles import translating_os_errors
 
 log = structlog.get_logger(__name__)
 
+HYDRATOR_TITLE = "stillframe.app.hydrator"
+"""How the process calls itself."""
+
 _END_SECONDS = 30.0
+_PATIENCE_SECONDS = 10.0
+_TURN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 
 
@@ -68,12 +74,10 @@ def hydration_status(cluster: Cluster) -> HydrationStatus | None:
 
 
 def is_orphaned(cluster: Cluster) -> bool:
-    """Whether files are arriving and nobody brings them."""
+    """Whether files are arriving and nobody brings them. One who does not answer still brings them, or will."""
     if cluster.arrival_note() is None:
         return False
-    try:
-        hydrator_of(cluster).status()
-    except ServerUnavailable:
+    with suppress(Conflict), _locked(cluster, shared=True):
         # Asked again only now: the hydrator ends when everything has arrived.
         return cluster.arrival_note() is not None
     return False
@@ -98,25 +102,53 @@ def stop_cluster(cluster: Cluster, mode: StopMode = StopMode.FAST) -> None:
 
 
 def _stop_hydrator(cluster: Cluster) -> None:
-    """Return when nobody brings anything any more, also who had only just begun. Raises ServerUnavailable."""
-    deadline = time.monotonic() + _END_SECONDS
-    while time.monotonic() < deadline:
+    """Return when nobody brings anything any more, also who had only just begun. Raises ServerUnavailable.
+
+    There is no server that could read what it leaves: one that does not stop when it is asked is killed.
+    """
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < _END_SECONDS:
+        if is_orphaned(cluster) or cluster.arrival_note() is None:
+            return
         with suppress(ServerUnavailable):
             hydrator_of(cluster).stop()
-        with suppress(Conflict), sole_hydrator(cluster):
-            return
-        if cluster.arrival_note() is None:
-            return
+        if waited > _PATIENCE_SECONDS:
+            _kill_hydrator(cluster)
         time.sleep(_POLL_SECONDS)
     raise ServerUnavailable(f"The hydrator of {cluster.data_directory} did not end within {_END_SECONDS:g} s")
 
 
+def _kill_hydrator(cluster: Cluster) -> None:
+    with suppress(OSError, ValueError):
+        pid = int(_pid_file(cluster).read_text())
+        if HYDRATOR_TITLE in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
+
+
 @contextmanager
 def sole_hydrator(cluster: Cluster) -> Iterator[None]:
-    """For the length of the block nobody else brings files into the directory. Raises Conflict when somebody does.
+    """For the length of the block this process alone brings files into the directory. Raises Conflict.
 
     Two of them would each fill a page once: the second time over what the server has made of it.
     """
+    deadline = time.monotonic() + _TURN_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(_locked(cluster, shared=False))
+                break
+            except Conflict:
+                # Perhaps somebody only looks.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
+        _pid_file(cluster).write_text(str(os.getpid()))
+        yield
+
+
+@contextmanager
+def _locked(cluster: Cluster, *, shared: bool) -> Iterator[None]:
+    """The lock that a hydrator holds as long as it lives, on the directory itself. Raises Conflict."""
     with translating_os_errors("locking the directory"):
         try:
             descriptor = os.open(cluster.data_directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -124,9 +156,13 @@ def sole_hydrator(cluster: Cluster) -> Iterator[None]:
             raise Conflict(f"The directory {cluster.data_directory} is gone") from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(f"Somebody brings files into {cluster.data_directory} already") from None
         yield
     finally:
         os.close(descriptor)
+
+
+def _pid_file(cluster: Cluster) -> Path:
+    return cluster.socket_directory / "hydrator.pid"

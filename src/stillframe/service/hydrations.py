@@ -6,6 +6,7 @@ gone is killed before anything begins anew.
 """
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import structlog
 
 from stillframe.config import RestoreStrategy
 from stillframe.domain.identifiers import Region, SnapshotId, parse_region
-from stillframe.errors import ServerUnavailable, Unsupported
+from stillframe.errors import ServerUnavailable, StillframeError, Unsupported
 from stillframe.hydration import HydrationStatus, probe
 from stillframe.postgres.cluster import ARRIVAL_FILE, Cluster, StopMode
 from stillframe.postgres.control import CONTROL_FILE
@@ -32,14 +33,16 @@ from stillframe.service.arrivals import (
     end_orphaned,
     hydration_status,
     hydrator_of,
+    is_orphaned,
 )
 from stillframe.service.foundation import Foundation
 from stillframe.service.repositories import Repositories
 
 log = structlog.get_logger(__name__)
 
-_ARMING_SECONDS = 120.0
+_ARMING_SECONDS = 600.0
 _POLL_SECONDS = 0.002
+_TURNS = 64
 
 
 class Strategy(StrEnum):
@@ -88,7 +91,8 @@ class Hydrations:
         self._repositories = repositories
         self._launcher = launcher
         self._probed: dict[int, Strategy] = {}
-        self._beginning: set[Path] = set()
+        self._pins = threading.Lock()
+        self._turns = tuple(threading.Lock() for _ in range(_TURNS))
 
     def strategy(self, directory: Path) -> Strategy:
         """How files come to this directory, which exists. Raises Unsupported when the settings want what cannot be."""
@@ -107,7 +111,8 @@ class Hydrations:
     def pin(self, region: Region, snapshot_id: SnapshotId, cluster: Cluster, *, background: bool) -> bytes:
         """Keep the snapshot's content for this cluster; the note for its directory, which exists already."""
         pin_id = uuid.UUID(cluster.data_directory.name)
-        self._repositories.of(region).pin_snapshot(snapshot_id, pin_id=pin_id)
+        with self._pins:
+            self._repositories.of(region).pin_snapshot(snapshot_id, pin_id=pin_id)
         note = ArrivalNote(
             layout_id=self._base.new_id(),
             region=region,
@@ -139,26 +144,54 @@ class Hydrations:
                 hydrator_of(cluster).background()
 
     def forget(self, note: ArrivalNote | None) -> None:
-        """The directory is gone: its snapshot's content is needed no longer."""
-        if note is not None:
-            self._repositories.of(parse_region(note.region)).unpin(note.pin_id)
+        """The directory is gone: its snapshot's content is needed no longer. What fails is left to a sweep."""
+        if note is None:
+            return
+        try:
+            with self._pins:
+                self._repositories.of(parse_region(note.region)).unpin(note.pin_id)
+        except StillframeError as error:
+            log.warning("pin_left", pin=str(note.pin_id), kind=error.kind, reason=error.message)
 
     def statuses(self) -> Iterator[HydrationStatus | None]:
         """How far every half-arrived directory is; None for one that nobody brings anything to."""
         return (hydration_status(cluster) for cluster in self._arriving())
 
     def watch(self) -> None:
-        """Every few seconds: end the servers whose hydrators are gone."""
+        """Every few seconds: servers whose hydrators are gone are ended, and what was asked of the others is asked
+        again.
+        """
         for cluster in self._arriving():
-            if cluster.data_directory not in self._beginning:
-                end_orphaned(cluster)
+            try:
+                self._look_at(cluster)
+            except StillframeError as error:
+                log.warning("half_arrived_directory", kind=error.kind, reason=error.message)
 
     def sweep(self) -> None:
         """Remove pins that nothing needs any more; a crash may have left some."""
-        for _region, repository in self._repositories.existing():
-            for pin_id in list(repository.pin_ids()):
-                if not self._needs(pin_id):
-                    repository.unpin(pin_id)
+        for region, repository in self._repositories.existing():
+            try:
+                for pin_id in list(repository.pin_ids()):
+                    with self._pins:
+                        if not self._needs(pin_id):
+                            repository.unpin(pin_id)
+            except StillframeError as error:
+                log.warning("pins_not_swept", region=region, kind=error.kind, reason=error.message)
+
+    def _look_at(self, cluster: Cluster) -> None:
+        lock = self._turn_on(cluster)
+        # Whoever holds it is about to start a hydrator there.
+        if lock.acquire(blocking=False):
+            try:
+                end_orphaned(cluster)
+            finally:
+                lock.release()
+            if cluster.adopt() is not None:
+                self.go_on(cluster)
+
+    def _turn_on(self, cluster: Cluster) -> threading.Lock:
+        """The lock under which a hydrator is begun there, or its absence dealt with. Some directories share one."""
+        return self._turns[hash(cluster.data_directory) % _TURNS]
 
     def _needs(self, pin_id: uuid.UUID) -> bool:
         """Whether a directory is being made from it, or its files are still arriving.
@@ -183,27 +216,15 @@ class Hydrations:
         # Asked again only now: the hydrator ends when everything has arrived.
         if (note := arrival_note(cluster)) is None:
             return None
-        with self._being_begun(cluster):
-            # Nobody may be in there while everything is marked anew.
-            cluster.stop(StopMode.KILL)
-            self._begin(cluster, note)
-            try:
-                return hydrator_of(cluster).descriptor()
-            except ServerUnavailable:
-                if cluster.arrival_note() is not None:
-                    raise
-                return None
-
-    @contextmanager
-    def _being_begun(self, cluster: Cluster) -> Iterator[None]:
-        self._beginning.add(cluster.data_directory)
-        try:
-            yield
-        finally:
-            self._beginning.discard(cluster.data_directory)
+        with self._turn_on(cluster):
+            if is_orphaned(cluster):
+                # Nobody may be in there while everything is marked anew.
+                cluster.stop(StopMode.KILL)
+                self._begin(cluster, note)
+            return _awaited_descriptor(cluster)
 
     def _begin(self, cluster: Cluster, note: ArrivalNote) -> None:
-        """Start a hydrator and wait until every file is marked."""
+        """Start a hydrator, and wait until it has its turn."""
         boot_id = _boot_id()
         order = HydratorOrder(
             namespace_id=uuid.UUID(cluster.data_directory.parent.name),
@@ -216,25 +237,29 @@ class Hydrations:
             check_pages=boot_id != note.boot_id,
         )
         cluster.identity.make_directory(cluster.socket_directory, mode=0o711)
-        _await_armed(cluster, self._launcher.launch(order))
+        pid = self._launcher.launch(order)
+        while is_orphaned(cluster):
+            if not is_alive(pid):
+                raise ServerUnavailable(f"The hydrator of {cluster.data_directory} ended as it began")
+            time.sleep(_POLL_SECONDS)
 
 
-def _await_armed(cluster: Cluster, pid: int) -> None:
+def _awaited_descriptor(cluster: Cluster) -> int | None:
+    """The descriptor, as soon as every file is marked; None when there is nothing left to bring."""
     deadline = time.monotonic() + _ARMING_SECONDS
     while time.monotonic() < deadline:
         with suppress(ServerUnavailable):
-            if hydrator_of(cluster).status().armed:
-                return
+            return hydrator_of(cluster).descriptor()
         if cluster.arrival_note() is None:
-            # There was nothing left to bring.
-            return
-        if not is_alive(pid):
+            return None
+        if is_orphaned(cluster):
             raise ServerUnavailable(
-                f"The hydrator of {cluster.data_directory} ended before every file was marked"
+                f"The hydrator of {cluster.data_directory} ended before every file was marked",
+                hint="Its log, hydrator.log beside the server's, says why.",
             )
         time.sleep(_POLL_SECONDS)
     raise ServerUnavailable(
-        f"The hydrator of {cluster.data_directory} was not ready within {_ARMING_SECONDS:g} s"
+        f"The hydrator of {cluster.data_directory} has not marked every file within {_ARMING_SECONDS:g} s"
     )
 
 

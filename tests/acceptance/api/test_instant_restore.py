@@ -16,10 +16,13 @@ import msgspec
 import psycopg
 import pytest
 
+from stillframe.app.programs import ProgramLauncher
 from stillframe.hydration import probe
 from stillframe.postgres.cluster import ARRIVAL_FILE, Cluster
 from stillframe.postgres.machine import find_machine, namespace_cluster
-from stillframe.service.arrivals import arrival_note
+from stillframe.postgres.postmaster import is_alive
+from stillframe.service.arrivals import arrival_note, control_socket
+from stillframe.service.hydrations import HydratorOrder
 from support.local import passable_directory, processes_of, wait_until_alone
 from support.service import Service, Warehouse, running_service, wait_for, warehouse_of
 
@@ -266,6 +269,30 @@ def test_what_a_crash_of_the_machine_took_is_fetched_again(source: Warehouse, ta
     rest = "SELECT count(*), sum(length(text)) FROM facts WHERE id <> 150000"
     assert target.query(rest) == source.query(rest)
     assert target.query("SELECT text FROM facts WHERE id = 150000") == [("changed",)]
+
+
+def test_a_second_hydrator_does_not_touch_what_another_one_brings(
+    source: Warehouse, target: Warehouse
+) -> None:
+    """It would fill pages a second time, over what the server has made of them."""
+    cluster, first = cluster_of(target), hydrator_pid(target)
+    note = arrival_note(cluster)
+    assert note is not None
+    order = HydratorOrder(
+        namespace_id=uuid.UUID(cluster.data_directory.parent.name),
+        incarnation_id=uuid.UUID(cluster.data_directory.name),
+        layout_id=note.layout_id,
+        region=note.region,
+        pin_id=note.pin_id,
+        control=str(control_socket(cluster)),
+        boot_id=note.boot_id,
+        check_pages=False,
+    )
+    second = ProgramLauncher(target.account.service.local.settings).launch(order)
+    wait_for(lambda: is_alive(second), lambda alive: not alive)
+    assert hydrator_pid(target) == first
+    half_arrived(target)
+    assert target.query(_FINGERPRINT) == source.query(_FINGERPRINT)
 
 
 def _try(warehouse: Warehouse, statement: str) -> list[tuple[Any, ...]] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from psycopg import errors as pg
 
@@ -14,7 +15,7 @@ from support.postgres import SMALL, login, running_namespace
 
 pytestmark = pytest.mark.integration
 
-READER, WORD = "stillframe_reader_1", "Reading1only"
+ADMIN, READER, WORD = "admin", "stillframe_reader_1", "Reading1only"
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +25,11 @@ def copy() -> Iterator[Cluster]:
         with login(cluster) as admin:
             admin.execute("CREATE TABLE orders AS SELECT generate_series(1, 100) AS n")
             admin.execute("CREATE UNLOGGED TABLE scratch AS SELECT 1 AS n")
+            admin.execute("CREATE ROLE analyst LOGIN PASSWORD 'Analysts1word'")
             admin.execute("CREATE TABLE secret AS SELECT 1 AS n")
             admin.execute("ALTER TABLE secret ENABLE ROW LEVEL SECURITY")
             admin.execute("ALTER TABLE secret FORCE ROW LEVEL SECURITY")
-        create_read_login(cluster, name=READER, verifier=scram_verifier(WORD))
+        create_read_login(cluster, name=READER, verifier=scram_verifier(WORD), admin=ADMIN)
         restart_read_only(cluster, SMALL)
         yield cluster
 
@@ -36,6 +38,13 @@ def test_the_login_reads_every_row_past_row_security(copy: Cluster) -> None:
     with login(copy, READER, WORD) as reader:
         assert reader.execute("SELECT count(*) FROM orders").fetchone() == (100,)
         assert reader.execute("SELECT count(*) FROM secret").fetchone() == (1,)
+
+
+def test_nobody_else_but_the_admin_logs_in(copy: Cluster) -> None:
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        login(copy, "analyst", "Analysts1word")
+    with login(copy) as admin:
+        assert admin.execute("SELECT count(*) FROM orders").fetchone() == (100,)
 
 
 def test_not_even_the_service_itself_can_write(copy: Cluster) -> None:
@@ -72,6 +81,6 @@ def test_it_can_be_started_again_and_stays_read_only(copy: Cluster) -> None:
 
 def test_a_login_that_exists_is_not_taken_over() -> None:
     with running_namespace() as cluster:
-        create_read_login(cluster, name=READER, verifier=scram_verifier(WORD))
+        create_read_login(cluster, name=READER, verifier=scram_verifier(WORD), admin=ADMIN)
         with pytest.raises(Conflict):
-            create_read_login(cluster, name=READER, verifier=scram_verifier("Another1word"))
+            create_read_login(cluster, name=READER, verifier=scram_verifier("Another1word"), admin=ADMIN)

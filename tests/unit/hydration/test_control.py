@@ -30,6 +30,7 @@ _STATUS = HydrationStatus(
 class _Called:
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.armed = True
         self.receiving, self.sending = os.pipe()
 
 
@@ -49,7 +50,7 @@ def called(path: Path) -> Iterator[_Called]:
             status=lambda: _STATUS,
             background=lambda: called.calls.append("background"),
             stop=lambda: called.calls.append("stop"),
-            group=called.sending,
+            group=lambda: called.sending if called.armed else None,
         ),
     )
     path.touch()
@@ -80,6 +81,14 @@ def test_the_descriptor_is_a_copy_that_is_not_inherited_by_accident(called: _Cal
     os.write(descriptor, b"through")
     os.close(descriptor)
     assert os.read(called.receiving, 10) == b"through"
+
+
+def test_the_descriptor_is_not_given_before_every_file_is_marked(called: _Called, path: Path) -> None:
+    called.armed = False
+    with pytest.raises(ServerUnavailable, match="gave no descriptor"):
+        HydratorClient(path).descriptor()
+    called.armed = True
+    os.close(HydratorClient(path).descriptor())
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b'{"do":"dance"}\n', b'{"do":"status","more":1}\n', b""])

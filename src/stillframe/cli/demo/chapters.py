@@ -8,14 +8,17 @@ from stillframe.cli.demo import databases, tpch
 from stillframe.cli.demo.databases import BILLING, DAMAGE, ROLE, WAREHOUSE
 from stillframe.cli.demo.fingerprint import compare, fingerprint_of_table, take_fingerprints
 from stillframe.cli.demo.stage import ADMIN, FIRST_DATABASE, NAMESPACE, WORKGROUP, CaptureFacts, Stage
+from stillframe.cli.open_snapshots import opened_for_a_question
 from stillframe.cli.output import human_bytes, human_rate, human_seconds
-from stillframe.cli.watching import wait_for_operation, wait_for_snapshot
+from stillframe.cli.questions import ask_for_table
+from stillframe.cli.watching import describe_snapshot, wait_for_operation, wait_for_snapshot
 from stillframe.errors import ServerUnavailable
 
 _WORKGROUP_DEADLINE = 120.0
 _FIRST_SNAPSHOT = "before-the-disaster"
 _SECOND_SNAPSHOT = "one-row-later"
 _TABLE = "orders"
+_QUESTION = "SELECT name FROM customers WHERE id = 1815"
 
 
 def open_service(stage: Stage) -> None:
@@ -141,6 +144,46 @@ def bring_one_table_back(stage: Stage) -> None:
     _verify_table(stage)
 
 
+def look_inside(stage: Stage) -> None:
+    """A question to a snapshot, without restoring it."""
+    stage.narrator.chapter("A look inside a snapshot")
+    stage.narrator.statement(FIRST_DATABASE, f"{_QUESTION}   -- of the snapshot {_FIRST_SNAPSHOT}")
+    began = time.perf_counter()
+    with opened_for_a_question(stage.connection, stage.terminal, _FIRST_SNAPSHOT) as opened:
+        answer = ask_for_table(opened.login(FIRST_DATABASE), _QUESTION)
+    stage.facts.look_seconds = time.perf_counter() - began
+    ((name,),) = answer.rows
+    stage.facts.is_verified = stage.facts.is_verified and name != "Ada Lovelace"
+    stage.narrator.say(
+        f"There customer 1815 is still called {name}. The snapshot was opened, asked and closed in "
+        f"{human_seconds(stage.facts.look_seconds)}; the namespace was not touched."
+    )
+
+
+def prove(stage: Stage) -> None:
+    """A snapshot that was started and checked."""
+    stage.narrator.chapter("A proof")
+    began = time.perf_counter()
+    operation = stage.connection.extend("prove_snapshot", snapshotName=_SECOND_SNAPSHOT)["operation"]
+    wait_for_operation(
+        stage.connection,
+        namespace=None,
+        request_id=operation["requestId"],
+        title=f"Proof of {_SECOND_SNAPSHOT}",
+        terminal=stage.terminal,
+    )
+    proof = describe_snapshot(stage.connection, _SECOND_SNAPSHOT).detail["proof"]
+    stage.facts.proof_seconds = time.perf_counter() - began
+    stage.facts.is_verified = stage.facts.is_verified and proof["result"] == "passed"
+    for finding in proof["findings"]:
+        stage.narrator.regret(finding)
+    if proof["result"] == "passed":
+        stage.narrator.praise(
+            f"{_SECOND_SNAPSHOT} was started privately, and every relation in it checked with amcheck and counted, "
+            f"in {human_seconds(stage.facts.proof_seconds)}."
+        )
+
+
 Chapter = Callable[[Stage], None]
 CHAPTERS: tuple[Chapter, ...] = (
     open_service,
@@ -150,6 +193,8 @@ CHAPTERS: tuple[Chapter, ...] = (
     bring_back,
     change_one_row,
     bring_one_table_back,
+    look_inside,
+    prove,
 )
 """In the order they are played; each leaves the stage as the next one needs it."""
 

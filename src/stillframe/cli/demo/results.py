@@ -25,6 +25,8 @@ def to_document(facts: Facts) -> dict[str, Any]:
         "secondSnapshot": _capture_document(facts.second_snapshot),
         "tableRestoreSeconds": facts.table_seconds,
         "tableRows": facts.table_rows,
+        "lookInsideSeconds": facts.look_seconds,
+        "proofSeconds": facts.proof_seconds,
         "totalSeconds": facts.total_seconds,
         "damage": [_difference_document(item) for item in facts.damage],
         "differences": [_difference_document(item) for item in facts.differences],
@@ -45,6 +47,8 @@ def render(facts: Facts) -> RenderableType:
         ),
         ("Snapshot after one row", *_capture_cells(facts.second_snapshot)),
         ("One table back", human_seconds(facts.table_seconds), f"{facts.table_rows:,} rows"),
+        ("Look inside", human_seconds(facts.look_seconds), "opened, asked, closed"),
+        ("Proof", human_seconds(facts.proof_seconds), "every relation checked"),
         ("All of it", human_seconds(facts.total_seconds), ""),
     ]
     return Group("", table(("Step", "Time", ""), rows, right=("Time",)), "", _verdict(facts))

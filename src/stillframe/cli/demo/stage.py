@@ -56,6 +56,8 @@ class Facts:
     differences: list[Difference] = field(default_factory=list)
     table_seconds: float = 0.0
     table_rows: int = 0
+    look_seconds: float = 0.0
+    proof_seconds: float = 0.0
     is_verified: bool = False
     total_seconds: float = 0.0
 

@@ -67,7 +67,9 @@ class OpenCopies:
             snapshot,
             place_of(copy),
             watch,
-            prepare=lambda running: create_read_login(running, name=copy.username, verifier=copy.verifier),
+            prepare=lambda running: create_read_login(
+                running, name=copy.username, verifier=copy.verifier, admin=snapshot.admin_username
+            ),
         )
 
     def remove(self, copy: OpenSnapshot) -> None:

@@ -48,6 +48,7 @@ class ProveSnapshot:
         """
         snapshot = self._snapshot(operation)
         if snapshot is None:
+            self._remove(operation)
             self._finish(operation)
             return
         began = self._base.clock.now()

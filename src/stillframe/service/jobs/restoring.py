@@ -64,15 +64,20 @@ class RestoreFromSnapshot:
         self._finish(operation, opened)
 
     def give_up(self, operation: Operation, failure: Failure) -> None:
-        """The old databases run on; the reason is in the operation's record."""
+        """The old databases run on; the reason is in the operation's record.
+
+        After the switch there is no way back: what is left of the work is done, and the restore has succeeded.
+        """
         namespace, workgroup = load_namespace(self._base, operation)
+        switched = self._has_switched(operation, namespace)
         self._drop_others(namespace)
         if workgroup is None:
             raise InternalError("The restored namespace lost its workgroup", namespace=str(namespace.id))
         cluster = self._servers.start(namespace, workgroup)
         opened = self._servers.open_endpoint(workgroup, cluster)
-        self._forget_secret(operation)
-        self._finish(operation, opened, failure)
+        if not switched:
+            self._forget_secret(operation)
+        self._finish(operation, opened, None if switched else failure)
 
     def _has_switched(self, operation: Operation, namespace: Namespace) -> bool:
         return namespace.incarnation_id == _incarnation_of(operation)

@@ -54,6 +54,7 @@ class RestoreTableFromSnapshot:
         """Bring the table. Running it again after a crash begins anew, or finds that all was done."""
         namespace, workgroup = load(self._base, operation)
         work = self._begin(operation, admin=namespace.admin_username)
+        self._copies.remove(work.place)
         with self._servers.running(namespace, workgroup) as target:
             if self._clean_up(work, target):
                 self._finish(operation)
@@ -67,6 +68,7 @@ class RestoreTableFromSnapshot:
         """Nothing of the table is in the target, or all of it; nothing private is left; the reason is told."""
         namespace, workgroup = load(self._base, operation)
         work = self._begin(operation, admin=namespace.admin_username)
+        self._copies.remove(work.place)
         with self._servers.running(namespace, workgroup) as target:
             arrived = self._clean_up(work, target)
         self._finish(operation, None if arrived else failure)
@@ -85,8 +87,7 @@ class RestoreTableFromSnapshot:
         return _Work(restore=restore, snapshot=snapshot, admin=admin)
 
     def _clean_up(self, work: _Work, target: Cluster) -> bool:
-        """Remove what an attempt left; whether it had brought the table."""
-        self._copies.remove(work.place)
+        """Remove what an attempt left in the target; whether it had brought the table."""
         remove_login(target, login_name(work.restore.id), database=work.restore.target_database)
         number = work.restore.target_transaction
         return number is not None and has_arrived(target, work.restore.target, transaction=number)
