@@ -76,6 +76,15 @@ class Schedule:
         """One of the tables, which may be there or not."""
         return self.rng.choice(_TABLES)
 
+    def largest(self) -> str | None:
+        """The longest of the tables that are not lost by a crash."""
+        with login(self.rig.cluster) as admin:
+            row = admin.execute(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relpersistence = 'p'"
+                " AND relnamespace = 'public'::regnamespace ORDER BY pg_relation_size(oid) DESC, relname LIMIT 1"
+            ).fetchone()
+        return str(row[0]) if row is not None else None
+
     def rows(self, most: int = 4000) -> int:
         """A number of rows: few or many."""
         return int(self.rng.choice([1, 10, 300, 1.0 * most]) * self.rng.uniform(0.3, 1)) + 1
@@ -180,7 +189,7 @@ def _shrink_and_grow(now: Schedule) -> None:
 
     Rows are chosen by their place: whatever was inserted before, pages at the end become empty and are cut off.
     """
-    name = now.table()
+    name = now.largest() or now.table()
     kept = f"(pg_relation_size('{name}') / 8192 * {now.rng.uniform(0, 0.9):.2f})::int"
     now.run(f"DELETE FROM {name} WHERE ctid >= format('(%s,1)', {kept})::tid", f"VACUUM {name}")
     if now.rng.random() < 0.5:
