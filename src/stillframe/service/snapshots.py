@@ -116,10 +116,15 @@ class Snapshots:
             claim(self._base, transaction, namespace, caller, intent)
         return snapshot
 
-    def get(self, caller: Caller, selector: SnapshotSelector) -> Snapshot:
-        """The snapshot that is meant: the caller's own, or one that was shared. Raises NotFound, InvalidRequest."""
+    def get(self, caller: Caller, selector: SnapshotSelector) -> tuple[Snapshot, RestoreAccess]:
+        """The snapshot that is meant, the caller's own or one that was shared, and who else may restore it.
+
+        In one transaction: this is what everybody who waits for a snapshot asks again and again. Raises NotFound,
+        InvalidRequest.
+        """
         with self._base.catalog.transaction() as transaction:
-            return find_snapshot(transaction, caller, selector)
+            snapshot = find_snapshot(transaction, caller, selector)
+            return snapshot, restore_access(transaction, [snapshot.arn])[0]
 
     def restore_access(self, snapshots: Sequence[Snapshot]) -> Sequence[RestoreAccess]:
         """Who may restore each of these snapshots beside its owner, in their order; one look for all of them."""

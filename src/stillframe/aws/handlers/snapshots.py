@@ -47,7 +47,7 @@ class SnapshotHandlers:
 
     def get(self, caller: Caller, members: dict[str, Any]) -> Mapping[str, Any]:
         """GetSnapshot."""
-        return {"snapshot": self.present(self._snapshots.get(caller, selector_of(members)))}
+        return {"snapshot": self._present(*self._snapshots.get(caller, selector_of(members)))}
 
     def list(self, caller: Caller, members: dict[str, Any]) -> Mapping[str, Any]:
         """ListSnapshots."""
