@@ -148,11 +148,16 @@ class CombineBackup(PlainBaseBackup):
 @contextmanager
 def _started(house: Warehouse, source: Source, directory: Path) -> Iterator[Cluster]:
     """A server on what a peer brought back, in the state it is in."""
+    for folder in directory.parents:
+        if folder == house.root:
+            break
+        # restic keeps the modes of all folders on the way, which may be only for us.
+        folder.chmod(0o711)
+    if not (directory / "backup_label").exists():
+        shutil.copy(house.root / "restic" / "backup_label", directory)
     identity = house.machine.identity
     if identity.owner is not None:
         run("chown", "-R", f"{identity.owner[0]}:{identity.owner[1]}", str(directory))
-    if not (directory / "backup_label").exists():
-        shutil.copy(house.root / "restic" / "backup_label", directory)
     cluster = replace(
         source.cluster,
         data_directory=directory,

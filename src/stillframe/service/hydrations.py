@@ -135,14 +135,6 @@ class Hydrations:
             if descriptor is not None:
                 os.close(descriptor)
 
-    def go_on(self, cluster: Cluster) -> None:
-        """The server is up: let the rest of the files come, too."""
-        note = arrival_note(cluster)
-        if note is not None and note.background:
-            with suppress(ServerUnavailable):
-                # Gone in this moment: the next look finds the server without it.
-                hydrator_of(cluster).background()
-
     def forget(self, note: ArrivalNote | None) -> None:
         """The directory is gone: its snapshot's content is needed no longer. What fails is left to a sweep."""
         if note is None:
@@ -158,8 +150,10 @@ class Hydrations:
         return (hydration_status(cluster) for cluster in self._arriving())
 
     def watch(self) -> None:
-        """Every few seconds: servers whose hydrators are gone are ended, and what was asked of the others is asked
-        again.
+        """Every few seconds: servers whose hydrators are gone are ended, and beside those that run the rest begins to
+        come.
+
+        Not before: the first queries of a namespace have the machine for themselves.
         """
         for cluster in self._arriving():
             try:
@@ -186,8 +180,7 @@ class Hydrations:
                 end_orphaned(cluster)
             finally:
                 lock.release()
-            if cluster.adopt() is not None:
-                self.go_on(cluster)
+            _begin_background(cluster)
 
     def _turn_on(self, cluster: Cluster) -> threading.Lock:
         """The lock under which a hydrator is begun there, or its absence dealt with. Some directories share one."""
@@ -242,6 +235,14 @@ class Hydrations:
             if not is_alive(pid):
                 raise ServerUnavailable(f"The hydrator of {cluster.data_directory} ended as it began")
             time.sleep(_POLL_SECONDS)
+
+
+def _begin_background(cluster: Cluster) -> None:
+    note = arrival_note(cluster)
+    if note is not None and note.background and cluster.adopt() is not None:
+        with suppress(ServerUnavailable):
+            # It does not answer at this moment: it is asked again at the next look, and being asked twice is harmless.
+            hydrator_of(cluster).background()
 
 
 def _awaited_descriptor(cluster: Cluster) -> int | None:

@@ -57,7 +57,6 @@ class Layouts:
         watch.progress.begin("starting")
         with self._hydrations.held(cluster) as inherited:
             start_restored(cluster, facts, timeline=timeline, settings=settings, inherited=inherited)
-        self._hydrations.go_on(cluster)
         return BroughtUp(facts=facts, timeline=timeline, strategy=strategy)
 
     def _strategy(self, facts: SnapshotFacts, cluster: Cluster) -> Strategy:

@@ -223,7 +223,6 @@ class Servers:
     def _start(self, cluster: Cluster, workgroup: Workgroup | None) -> None:
         with self._hydrations.held(cluster) as inherited:
             cluster.start(self.settings_for(workgroup), inherited=inherited)
-        self._hydrations.go_on(cluster)
 
     def _new_incarnation(self, namespace: Namespace) -> Incarnation:
         return Incarnation(
