@@ -19,7 +19,6 @@ serve: $(VENV)/.runtime ## The service in the foreground
 test: $(VENV)/.dev ## All tests but the long recorded runs
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not crash"
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m crash
-	$(MAKE) test-s3
 
 test-unit: $(VENV)/.dev ## Only what needs no processes
 	$(BIN)/python -m pytest -n $(JOBS) tests/unit tests/contract
