@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -44,11 +45,8 @@ def restore(
     _make_directories(reader, target, identity=identity)
     _make_files(files, target, identity=identity, cancel=cancel)
     progress.begin("copying")
-    size, before = sum(file.size for file in (control, *files)), progress.current.done_bytes
-    progress.expect(size)
-    _fill_files(reader, files, target, progress, cancel, threads=threads)
-    # Zeros were never written: they are done, too.
-    progress.advance(before + size - progress.current.done_bytes)
+    with _counted(progress, (control, *files)):
+        _fill_files(reader, files, target, progress, cancel, threads=threads)
     progress.begin("syncing")
     _write_label(reader.document.facts, target, identity=identity)
     with translating_os_errors("making the restored files durable"):
@@ -79,10 +77,8 @@ def lay_out(
     _make_directories(reader, directory, identity=identity)
     _make_files(files, directory, identity=identity, cancel=cancel, arriving=_arrives_later)
     at_once = [file for file in files if not _arrives_later(file)]
-    size, before = sum(file.size for file in at_once), progress.current.done_bytes
-    progress.expect(size)
-    _fill_files(reader, at_once, directory, progress, cancel, threads=threads)
-    progress.advance(before + size - progress.current.done_bytes)
+    with _counted(progress, at_once):
+        _fill_files(reader, at_once, directory, progress, cancel, threads=threads)
     _write_label(reader.document.facts, directory, identity=identity)
     target.begin_arrival(note)
     _write_control(reader, control, directory, identity=identity)
@@ -180,6 +176,16 @@ def _make_file(path: str, file: FileEntry, *, identity: ServerIdentity, arriving
             tag(descriptor, file.size)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _counted(progress: Progress, files: Iterable[FileEntry]) -> Iterator[None]:
+    """Progress over the bytes of these files, which the block fills."""
+    size, before = sum(file.size for file in files), progress.current.done_bytes
+    progress.expect(size)
+    yield
+    # Zeros were never written: they are done, too.
+    progress.advance(before + size - progress.current.done_bytes)
 
 
 def _fill_files(

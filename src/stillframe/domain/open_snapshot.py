@@ -10,6 +10,7 @@ from stillframe.domain.identifiers import (
     NamespaceId,
     NamespaceName,
     Region,
+    Scope,
     SnapshotId,
     SnapshotName,
 )
@@ -67,3 +68,8 @@ class OpenSnapshot:
     sealed_password: bytes = field(repr=False)
     port: int | None = None
     message: str | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """Whose it is."""
+        return Scope(account=self.account, region=self.region)

@@ -18,12 +18,13 @@ from stillframe.domain.open_snapshot import (
     OpenSnapshotStatus,
     parse_duration,
 )
-from stillframe.domain.operation import Operation, OperationKind, OperationStatus
+from stillframe.domain.operation import OperationKind
 from stillframe.domain.snapshot import Snapshot
 from stillframe.errors import QuotaExceeded
 from stillframe.kms import Secret, SecretBox
 from stillframe.postgres.scram import random_password, scram_verifier
 from stillframe.service.foundation import Foundation, not_found, take_quota_turn
+from stillframe.service.operations import Work, enqueue
 from stillframe.service.restores import require_restorable
 from stillframe.service.snapshots import SnapshotSelector, find_snapshot
 
@@ -176,20 +177,15 @@ def queue_closing(
 def _defer(
     base: Foundation, transaction: Transaction, copy: OpenSnapshot, kind: OperationKind, *, request_id: str
 ) -> None:
-    operation = Operation(
-        id=base.new_id(),
-        account=copy.account,
-        region=copy.region,
+    work = Work(
         kind=kind,
-        status=OperationStatus.QUEUED,
         namespace_id=copy.namespace_id,
         subject_id=copy.id,
+        # What is done to one copy happens in order; other copies, and the namespace, do not wait for it.
+        lock=f"open snapshot {copy.id}",
         request_id=request_id,
-        created_at=base.clock.now(),
     )
-    transaction.operations.insert(operation)
-    # What is done to one copy happens in order; other copies, and the namespace, do not wait for it.
-    transaction.defer(operation, lock=f"open snapshot {copy.id}")
+    enqueue(base, transaction, copy.scope, work)
 
 
 def _purpose(copy_id: uuid.UUID) -> str:

@@ -12,6 +12,7 @@ from stillframe.domain.proof import Proof, ProofResult
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus
 from stillframe.repository import SnapshotAttributes
 from stillframe.service.foundation import Foundation
+from stillframe.service.operations import Work, enqueue
 from stillframe.service.repositories import Repositories
 from stillframe.service.restores import require_restorable
 from stillframe.service.snapshots import SnapshotSelector, find_snapshot
@@ -81,20 +82,14 @@ def ask_for_proof(
     base: Foundation, transaction: Transaction, snapshot: Snapshot, *, request_id: str = ""
 ) -> Operation:
     """Queue a proof. Proofs run one after the other: each takes memory, and reads all there is."""
-    operation = Operation(
-        id=base.new_id(),
-        account=snapshot.account,
-        region=snapshot.region,
+    work = Work(
         kind=OperationKind.PROVE_SNAPSHOT,
-        status=OperationStatus.QUEUED,
         namespace_id=snapshot.namespace_id,
         subject_id=snapshot.id,
+        lock="proofs",
         request_id=request_id,
-        created_at=base.clock.now(),
     )
-    transaction.operations.insert(operation)
-    transaction.defer(operation, lock="proofs")
-    return operation
+    return enqueue(base, transaction, snapshot.scope, work)
 
 
 class ProofRecord:

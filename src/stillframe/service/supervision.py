@@ -7,13 +7,14 @@ import structlog
 
 from stillframe.catalog import Transaction
 from stillframe.domain.namespace import Namespace, NamespaceStatus
-from stillframe.domain.operation import ASIDE, UNFINISHED, Operation, OperationKind, OperationStatus
+from stillframe.domain.operation import ASIDE, UNFINISHED, Operation, OperationKind
 from stillframe.domain.snapshot import SnapshotStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 from stillframe.service.endpoints import EndpointRoute, Endpoints
 from stillframe.service.foundation import Foundation
 from stillframe.service.hydrations import Hydrations
 from stillframe.service.jobs.states import freed
+from stillframe.service.operations import Work, enqueue
 from stillframe.service.servers import Servers
 
 log = structlog.get_logger(__name__)
@@ -105,20 +106,15 @@ class Supervisor:
     def _ask_to_start(self, namespace: Namespace, workgroup: Workgroup) -> None:
         if namespace.status is not NamespaceStatus.AVAILABLE:
             return
-        operation = Operation(
-            id=self._base.new_id(),
-            account=namespace.account,
-            region=namespace.region,
+        work = Work(
             kind=OperationKind.START_SERVER,
-            status=OperationStatus.QUEUED,
             namespace_id=namespace.id,
             subject_id=workgroup.id,
-            created_at=self._base.clock.now(),
+            lock=str(namespace.id),
         )
         log.warning("server_is_down", namespace=namespace.name, workgroup=workgroup.name)
         with self._base.catalog.transaction() as transaction:
-            transaction.operations.insert(operation)
-            transaction.defer(operation, lock=str(namespace.id))
+            enqueue(self._base, transaction, namespace.scope, work)
 
 
 def _active(transaction: Transaction) -> list[Operation]:
