@@ -124,7 +124,6 @@ class OpenSnapshots:
         )
         if there >= self._base.settings.quotas.open_snapshots:
             raise QuotaExceeded("The quota of open snapshots for this account and Region is reached.")
-        self._base.keys.ensure_key(AWS_OWNED_KMS_KEY)
         copy = self._new_copy(caller, snapshot, duration, temporary=temporary)
         transaction.open_snapshots.insert(copy)
         _defer(self._base, transaction, copy, OperationKind.OPEN_SNAPSHOT, request_id=caller.request_id)
