@@ -270,7 +270,7 @@ def free_port() -> int:
 
 def _passable_directory() -> Path:
     """A directory that the servers' user can reach, with a path short enough for sockets."""
-    path = Path(tempfile.mkdtemp(prefix="crash-", dir="/tmp" if os.geteuid() == 0 else None))
+    path = Path(tempfile.mkdtemp(prefix="crash-"))
     path.chmod(0o711)
     return path
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stillframe.config import Paths
 from stillframe.postgres.identity import ServerIdentity
-from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.postgres.osfiles import spread_subdirectories, translating_os_errors
 
 _PASSABLE = 0o711
 """Others may pass through to what is theirs, but not look around."""
@@ -21,6 +21,7 @@ def prepare(paths: Paths, identity: ServerIdentity) -> None:
         for directory in (paths.root, paths.root / "namespaces", paths.run, paths.logs):
             directory.mkdir(mode=_PASSABLE, exist_ok=True)
             directory.chmod(_PASSABLE)
+        spread_subdirectories(paths.root / "namespaces")
         paths.keys.mkdir(mode=0o700, exist_ok=True)
     identity.require_reachable(paths.root / "catalog", what="the data directory")
 

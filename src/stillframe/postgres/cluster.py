@@ -18,7 +18,14 @@ from stillframe.errors import Conflict, OperatorError, ServerUnavailable, Stillf
 from stillframe.postgres.control import CONTROL_FILE, ControlFile, read_control_file
 from stillframe.postgres.identity import ServerIdentity, clean_environment
 from stillframe.postgres.installation import Installation
-from stillframe.postgres.osfiles import publish, remove, sync_directory, sync_tree, translating_os_errors
+from stillframe.postgres.osfiles import (
+    publish,
+    remove,
+    spread_subdirectories,
+    sync_directory,
+    sync_tree,
+    translating_os_errors,
+)
 from stillframe.postgres.postmaster import (
     PID_FILE,
     ServerProcess,
@@ -123,6 +130,11 @@ class Cluster:
             self._empty_data_directory()
             raise
         return read_control_file(self.data_directory)
+
+    def prepare_parent(self) -> None:
+        """Make the directory that holds the data directory and its siblings. Raises as `initialize`."""
+        self.identity.make_directory(self.data_directory.parent)
+        spread_subdirectories(self.data_directory.parent)
 
     def _prepare_data_directory(self) -> None:
         with translating_os_errors("looking at the data directory"):

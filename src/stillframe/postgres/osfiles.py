@@ -1,17 +1,25 @@
 """Small durable file operations in data directories, and what the operating system's refusals mean."""
 
 import errno
+import fcntl
 import os
 import secrets
+import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stillframe.errors import DiskFull, OperatorError, PermissionMissing, StillframeError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+"""FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of linux/fs.h on 64-bit machines."""
+
+_TOP_OF_HIERARCHIES = 0x00020000
+"""FS_TOPDIR_FL there; `T` of chattr(1)."""
 
 
 def os_error(error: OSError, doing: str) -> StillframeError:
@@ -76,6 +84,26 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def spread_subdirectories(directory: Path) -> None:
+    """Tell the file system that what lies below the entries of this directory has nothing to do with each other.
+
+    ext4 then gives each entry a part of the disk of its own. Where all share one, a new file waits for a search
+    past every inode that was freed there within the last minutes: that made a restore's files, which come after
+    another incarnation's were removed, up to thirty times dearer. Other file systems do not know the hint, and
+    nothing happens there.
+    """
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            flags = bytearray(8)
+            fcntl.ioctl(descriptor, _GET_FLAGS, flags)
+            (found,) = struct.unpack("=q", flags)
+            if not found & _TOP_OF_HIERARCHIES:
+                fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("=q", found | _TOP_OF_HIERARCHIES))
+        finally:
+            os.close(descriptor)
 
 
 def sync_tree(root: Path, *, threads: int = 32) -> None:

@@ -44,7 +44,7 @@ class Layouts:
 
         Raises what `restore`, `lay_out` and `start_restored` raise.
         """
-        cluster.identity.make_directory(cluster.data_directory.parent)
+        cluster.prepare_parent()
         cluster.identity.make_directory(cluster.data_directory)
         with self._repositories.of(snapshot.region).open_snapshot(snapshot.id) as reader:
             strategy = self._strategy(reader.document.facts, cluster)

@@ -74,7 +74,7 @@ class Servers:
         self.require_room(_NEW_CLUSTER)
         incarnation = self._new_incarnation(namespace)
         cluster = self.cluster(namespace.id, incarnation.id)
-        self._machine.identity.make_directory(cluster.data_directory.parent)
+        cluster.prepare_parent()
         control = cluster.initialize()
         self._create_first_database(cluster, namespace, workgroup)
         incarnation = replace(incarnation, system_identifier=control.system_identifier)

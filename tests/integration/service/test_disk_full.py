@@ -25,7 +25,7 @@ SIZE = 640 * MEBIBYTE
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
     """A file system of its own, where root may make one."""
-    path = Path(tempfile.mkdtemp(prefix="full-", dir="/tmp" if os.geteuid() == 0 else None))
+    path = Path(tempfile.mkdtemp(prefix="full-"))
     path.chmod(0o711)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0711", "stillframe-test", str(path)],
