@@ -20,7 +20,7 @@ from stillframe.errors import Conflict
 from stillframe.hydration import Hydrator
 from stillframe.kms.opening import key_management
 from stillframe.postgres.cluster import Cluster
-from stillframe.postgres.machine import find_machine, namespace_cluster
+from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
 from stillframe.service.arrivals import HYDRATOR_TITLE, arrival_note, remember_boot, sole_hydrator
 from stillframe.service.hydrations import HydratorOrder
 from stillframe.service.repositories import Repositories
@@ -34,15 +34,15 @@ def main() -> int:
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=HydratorOrder)
     configure_logging(settings.log_level, json=settings.log_json)
-    return hydrate(settings, order)
+    machine = find_machine(settings.postgres_bin, server_user=settings.server_user)
+    return hydrate(machine, settings, order)
 
 
-def hydrate(settings: Settings, order: HydratorOrder) -> int:
+def hydrate(machine: Machine, settings: Settings, order: HydratorOrder) -> int:
     """Bring the files of a directory; 0 when all are there, 1 when it was told to stop before, or is not needed."""
     setproctitle(f"{HYDRATOR_TITLE} --data {settings.data} {order.incarnation_id}")
     # Its server needs it until the very end, and says when that is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    machine = find_machine(settings.postgres_bin, server_user=settings.server_user)
     cluster = namespace_cluster(settings, machine, order.namespace_id, order.incarnation_id)
     _log_to_file(cluster)
     try:

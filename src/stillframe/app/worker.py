@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 
 import structlog
 from setproctitle import setproctitle
@@ -28,6 +29,7 @@ from stillframe.app.lock import held_lock
 from stillframe.app.nursery import Nursery
 from stillframe.catalog import JobWorker, PeriodicTask, recover
 from stillframe.config import Settings
+from stillframe.postgres.machine import find_machine
 from stillframe.service.jobs.runner import Runner
 from stillframe.telemetry.logging import configure_logging
 
@@ -49,12 +51,13 @@ def main() -> int:
 
 def run_worker(settings: Settings, parent: "ParentPipe") -> int:
     """Work until SIGTERM, or until the service is gone; the exit status."""
+    machine = find_machine(settings.postgres_bin, server_user=settings.server_user)
     # Before this process has threads.
-    nursery = Nursery(settings, hydrate)
+    nursery = Nursery(settings, partial(hydrate, machine))
     parent.follow()
     # A fork of the service would look like a second one in a list of processes.
     setproctitle(f"stillframe.app.worker --data {settings.paths.root}")
-    parts = build_parts(settings, launcher=nursery)
+    parts = build_parts(settings, machine=machine, launcher=nursery)
     with held_lock(
         settings.paths.run / "worker.lock",
         patience=_HANDOVER_SECONDS,
