@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol
 import structlog
 
 import stillframe
+from stillframe.app.privileges import handing_down_administration
 from stillframe.config import Settings
 from stillframe.errors import ServerUnavailable
 
@@ -197,14 +198,15 @@ def _be_silent() -> None:
 
 def _launch(settings: Settings) -> Child:
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stillframe.app.worker"],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            env=program_environment(),
-            cwd="/",
-        )
+        with handing_down_administration():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stillframe.app.worker"],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env=program_environment(),
+                cwd="/",
+            )
     except OSError as error:
         raise ServerUnavailable(f"The worker process could not be started: {error.strerror}") from error
     child = _Program(process)

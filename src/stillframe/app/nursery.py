@@ -1,6 +1,7 @@
 """A process that forks hydrators: a fork of everything that is imported costs a tenth of a new program's start.
 
-It is taken off the worker before the worker has threads, and ends with it. What it forks does not.
+It is taken off the worker before the worker has threads, and ends with it. What it forks does not. It keeps the right
+to administer the system, which the worker then gives up.
 """
 
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -19,6 +21,7 @@ from setproctitle import setproctitle
 from stillframe.app.children import close_all_but
 from stillframe.app.programs import ProgramLauncher
 from stillframe.config import Settings
+from stillframe.hydration import Probe, probe
 from stillframe.service.hydrations import HydratorOrder
 
 log = structlog.get_logger(__name__)
@@ -27,6 +30,15 @@ _LONGEST_ORDER = 1 << 16
 _ANSWER_SECONDS = 20.0
 
 Hydrate = Callable[[Settings, HydratorOrder], int]
+
+
+class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """To try whether files can arrive in this directory."""
+
+    directory: str
+
+
+Order = HydratorOrder | ProbeOrder
 
 
 class Nursery:
@@ -43,15 +55,22 @@ class Nursery:
     def launch(self, order: HydratorOrder) -> int:
         """A hydrator's pid. Raises ServerUnavailable."""
         with self._lock:
-            return self._forked(order) or self._programs.launch(order)
+            answer = self._asked(order)
+            return int(answer) if answer else self._programs.launch(order)
 
-    def _forked(self, order: HydratorOrder) -> int | None:
+    def probe(self, directory: Path) -> Probe:
+        """Whether a hydrator could bring files into this directory."""
+        with self._lock:
+            answer = self._asked(ProbeOrder(directory=str(directory)))
+            return msgspec.json.decode(answer, type=Probe) if answer else self._programs.probe(directory)
+
+    def _asked(self, order: Order) -> bytes | None:
         if self._line is None:
             return None
         with suppress(OSError):
             self._line.send(msgspec.json.encode(order))
             if answer := self._line.recv(_LONGEST_ORDER):
-                return int(answer)
+                return answer
         # It is gone: from now on every hydrator is a program.
         log.warning("nursery_is_gone")
         self._line.close()
@@ -77,7 +96,11 @@ def _be_nursery(line: socket.socket, settings: Settings, hydrate: Hydrate) -> No
         close_all_but(line.fileno())
         setproctitle(f"stillframe.app.nursery --data {settings.data}")
         while order := line.recv(_LONGEST_ORDER):
-            line.send(str(_give_birth(line, settings, order, hydrate)).encode())
+            match msgspec.json.decode(order, type=Order):
+                case ProbeOrder(directory=directory):
+                    line.send(_probed(Path(directory)))
+                case HydratorOrder() as wanted:
+                    line.send(str(_give_birth(line, settings, wanted, hydrate)).encode())
         status = 0
     except OSError:
         # The worker is gone.
@@ -86,7 +109,21 @@ def _be_nursery(line: socket.socket, settings: Settings, hydrate: Hydrate) -> No
         os._exit(status)
 
 
-def _give_birth(line: socket.socket, settings: Settings, order: bytes, hydrate: Hydrate) -> int:
+def _probed(directory: Path) -> bytes:
+    """What trying it says, which is left to another process, because it needs threads."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(sending, msgspec.json.encode(probe(directory)))
+        os._exit(0)
+    os.close(sending)
+    with open(receiving, "rb") as answer:  # noqa: PTH123 - a descriptor
+        found = answer.read()
+    os.waitpid(child, 0)
+    return found or msgspec.json.encode(Probe(supported=False, reason="Trying it failed."))
+
+
+def _give_birth(line: socket.socket, settings: Settings, order: HydratorOrder, hydrate: Hydrate) -> int:
     """The pid of a new hydrator, which is nobody's child: a short-lived process in between forks it."""
     receiving, sending = os.pipe()
     between = os.fork()
@@ -105,12 +142,12 @@ def _give_birth(line: socket.socket, settings: Settings, order: bytes, hydrate: 
     return pid
 
 
-def _be_hydrator(line: socket.socket, settings: Settings, order: bytes, hydrate: Hydrate) -> NoReturn:
+def _be_hydrator(line: socket.socket, settings: Settings, order: HydratorOrder, hydrate: Hydrate) -> NoReturn:
     status = 1
     try:
         line.close()
         os.setsid()
-        status = hydrate(settings, msgspec.json.decode(order, type=HydratorOrder))
+        status = hydrate(settings, order)
     except BaseException as error:
         log.error("hydrator_failed", exc_info=error)
     finally:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 
 from stillframe.app.children import program_environment
 from stillframe.config import Settings
 from stillframe.errors import ServerUnavailable
+from stillframe.hydration import Probe, probe
 from stillframe.service.hydrations import HydratorOrder
 
 _LAUNCH = 'exec 3<&0; "$@" <&3 3<&- >/dev/null & echo $!'
@@ -21,6 +23,10 @@ class ProgramLauncher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    def probe(self, directory: Path) -> Probe:
+        """Whether a hydrator could bring files into this directory, for this process's rights."""
+        return probe(directory)
 
     def launch(self, order: HydratorOrder) -> int:
         """A hydrator's pid. Raises ServerUnavailable."""

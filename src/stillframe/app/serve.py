@@ -17,6 +17,7 @@ from stillframe.app.catalog_server import CATALOG_SETTINGS, catalog_cluster, sta
 from stillframe.app.children import Worker
 from stillframe.app.directories import prepare
 from stillframe.app.lock import held_lock
+from stillframe.app.privileges import rest_administration
 from stillframe.app.shutdown import stop_servers
 from stillframe.config import ServersOnExit, Settings
 from stillframe.errors import StillframeError
@@ -39,6 +40,7 @@ def serve(
     endpoint's URL. Raises OperatorError when the machine or the configuration prevents the start.
     """
     configure_logging(settings.log_level, json=settings.log_json)
+    rest_administration()
     stop = StopRequest()
     stop.listen(exit_with)
     with ExitStack() as stack:

@@ -27,6 +27,7 @@ from stillframe.app.composition import (
 from stillframe.app.hydrator import hydrate
 from stillframe.app.lock import held_lock
 from stillframe.app.nursery import Nursery
+from stillframe.app.privileges import give_up_administration, take_up_administration
 from stillframe.catalog import JobWorker, PeriodicTask, recover
 from stillframe.config import Settings
 from stillframe.postgres.machine import find_machine
@@ -51,9 +52,11 @@ def main() -> int:
 
 def run_worker(settings: Settings, parent: "ParentPipe") -> int:
     """Work until SIGTERM, or until the service is gone; the exit status."""
+    take_up_administration()
     machine = find_machine(settings.postgres_bin, server_user=settings.server_user)
     # Before this process has threads.
     nursery = Nursery(settings, partial(hydrate, machine))
+    give_up_administration()
     parent.follow()
     # A fork of the service would look like a second one in a list of processes.
     setproctitle(f"stillframe.app.worker --data {settings.paths.root}")

@@ -21,7 +21,7 @@ import structlog
 from stillframe.config import RestoreStrategy
 from stillframe.domain.identifiers import Region, SnapshotId, parse_region
 from stillframe.errors import ServerUnavailable, StillframeError, Unsupported
-from stillframe.hydration import HydrationStatus, probe
+from stillframe.hydration import HydrationStatus, Probe
 from stillframe.postgres.cluster import ARRIVAL_FILE, Cluster, StopMode
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.machine import Machine, namespace_cluster
@@ -52,7 +52,7 @@ class Strategy(StrEnum):
     EAGER = "eager"
 
 
-class HydratorOrder(msgspec.Struct, frozen=True, kw_only=True):
+class HydratorOrder(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What a hydrator process is started with: its socket, and the machine's run.
 
     `check_pages` is for the first time in a run of the machine: what was written in the last one may be lost.
@@ -73,6 +73,10 @@ class HydratorLauncher(Protocol):
 
     def launch(self, order: HydratorOrder) -> int:
         """Start one, which answers at its control socket soon; its pid. Raises ServerUnavailable."""
+        ...
+
+    def probe(self, directory: Path) -> Probe:
+        """Whether one could bring files into this directory, which exists."""
         ...
 
 
@@ -101,7 +105,7 @@ class Hydrations:
             return Strategy.EAGER
         device = directory.stat().st_dev
         if device not in self._probed:
-            found = probe(directory)
+            found = self._launcher.probe(directory)
             if not found.supported and wanted is RestoreStrategy.HYDRATION:
                 raise Unsupported(f"Restores by hydration are not possible here: {found.reason}")
             self._probed[device] = Strategy.HYDRATION if found.supported else Strategy.EAGER
