@@ -8,7 +8,7 @@ PIN := --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-e
 	--strip-extras --no-header
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: demo serve test test-unit test-s3 test-store-faults test-crash test-equivalence test-gc test-hydration lint types check bench requirements clean
+.PHONY: demo serve test test-unit test-s3 test-store-faults test-store test-crash test-equivalence test-gc test-hydration test-power-cuts lint types check bench requirements clean
 
 demo: $(VENV)/.runtime ## The whole story on real data, in about a minute
 	$(BIN)/stillframe demo
@@ -32,6 +32,10 @@ test-store-faults: $(VENV)/.dev ## Every wrong answer of an S3 server at every r
 	STILLFRAME_S3_FAULT_POINTS=all $(BIN)/python -m pytest -n $(JOBS) --timeout 3600 \
 		tests/integration/objectstore/test_store_faults.py
 
+test-store: $(VENV)/.dev ## Kills, losses of power, wrong answers and bit rot, as many as are recorded
+	STILLFRAME_STORE_KILLS=6000 STILLFRAME_STORE_STATES=20000 STILLFRAME_STORE_FAULTS=4000 STILLFRAME_BIT_ROT=all \
+		$(BIN)/python -m pytest -n $(JOBS) --timeout 14400 -rP tests/crash/repository tests/integration/repository/test_bit_rot.py
+
 test-crash: $(VENV)/.dev ## The whole crash matrix
 	STILLFRAME_CRASH_POINTS=all $(BIN)/python -m pytest -n $(JOBS) -m crash --timeout 3600
 
@@ -45,6 +49,9 @@ test-gc: $(VENV)/.dev ## A million steps of writers, readers, pins, deletions an
 test-hydration: $(VENV)/.dev ## A long random history of a directory whose files arrive, against a model
 	STILLFRAME_HYDRATION_STEPS=2000 $(BIN)/python -m pytest --timeout 14400 tests/stateful/hydration
 
+test-power-cuts: $(VENV)/.dev ## The power goes while files arrive, on ext4, XFS and btrfs in loop devices (root)
+	STILLFRAME_POWER_CUTS=60 $(BIN)/python -m pytest --timeout 7200 tests/integration/hydration/test_power_cuts.py
+
 lint: $(VENV)/.dev ## Style, layers
 	$(BIN)/ruff check src tests bench
 	$(BIN)/ruff format --check src tests bench
@@ -55,12 +62,14 @@ types: $(VENV)/.dev ## Static types
 
 check: lint types test ## Everything CI runs
 
-bench: $(VENV)/.dev ## Ours against the peers, in one run
+bench: $(VENV)/.bench ## Ours against the peers, in one run
 	$(BIN)/python -m bench
 
 requirements: $(VENV)/.dev ## Pin anew (needs a package index)
 	cd requirements && ../$(BIN)/pip-compile $(PIN) --upgrade --output-file dev.txt dev.in
 	cd requirements && ../$(BIN)/pip-compile $(PIN) --constraint dev.txt --output-file runtime.txt runtime.in
+	cd requirements && ../$(BIN)/pip-compile $(subst --allow-unsafe,--unsafe-package psycopg2,$(PIN)) \
+		--constraint dev.txt --output-file bench.txt bench.in
 
 clean: ## Remove everything that was set up
 	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -77,3 +86,7 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
+	@$(PIP) install --no-deps --require-hashes -r requirements/bench.txt
+	@touch $@

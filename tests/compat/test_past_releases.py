@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from stillframe.repository import Level, Repository
+from stillframe.repository import IndexPolicy, Level, Repository
 from support.releases import DATA, EXPECTED, FIRST, SECOND
-from support.repository import KEY, facts, read_files, repository_in
+from support.repository import KEY, facts, read_files, repository_in, store_files
 
 pytestmark = pytest.mark.compat
 
@@ -49,3 +49,29 @@ def test_a_new_snapshot_can_build_on_an_old_one(repository: Repository) -> None:
     assert document.statistics.new_plain_bytes == 0
     with repository.open_snapshot(document.snapshot_id) as reader:
         assert read_files(reader) == EXPECTED[SECOND]
+
+
+def test_a_repository_without_index_objects_gets_some_with_its_next_snapshot(repository: Repository) -> None:
+    before = repository.index_state()
+    assert before.objects == before.covered == 0
+    assert before.packs > 0
+    soon = Repository(
+        repository._store,
+        repository._keys,
+        repository_id=repository.id,
+        clock=repository._clock,
+        entropy=repository._entropy,
+        index_policy=IndexPolicy(packs=1),
+    )
+    store_files(soon, {"base/5/1": bytes(8192), "conf": b"x" * 2000})
+    after = repository.index_state()
+    assert after.objects == 1
+    assert after.covered == after.packs > before.packs
+    test_every_snapshot_reads_as_it_was_written(soon)
+    assert soon.check(level=Level.BYTES).clean
+
+
+def test_an_index_can_be_made_of_a_repository_of_a_past_release(repository: Repository) -> None:
+    state = repository.rebuild_index()
+    assert state.covered == state.packs > 0
+    test_every_snapshot_reads_as_it_was_written(repository)

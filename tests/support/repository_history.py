@@ -15,12 +15,23 @@ from unittest import mock
 from stillframe.domain.identifiers import KmsKeyId, SnapshotId
 from stillframe.errors import Conflict, KeyUnavailable, ObjectMissing, StoreUnavailable
 from stillframe.objectstore import ObjectStore
-from stillframe.repository import Repository, SnapshotReader, SnapshotWriter, SweepPolicy, content
+from stillframe.repository import (
+    IndexPolicy,
+    Repository,
+    SnapshotReader,
+    SnapshotWriter,
+    SweepPolicy,
+    content,
+    library,
+    trailers,
+)
 from stillframe.repository.config import DataKeys, open_config
-from stillframe.repository.format import CONDEMNED, KEYS, NODES, PACKS, PINS, SNAPSHOTS
-from stillframe.repository.marking import KEY_OF_ID, Marking
+from stillframe.repository.format import CONDEMNED, INDEX, KEYS, NODES, PACKS, PINS, SNAPSHOTS
+from stillframe.repository.library import PackLibrary
+from stillframe.repository.marking import Marking
 from stillframe.repository.pack import PackName, list_pack
 from stillframe.repository.vault import Vault
+from stillframe.repository.walking import KEY_OF_ID
 from support.objectstore import Crash, MemoryObjectStore
 from support.repository import BLOCK, facts
 from support.repository_schedule import AtOnce, Entropy, JumpingClock, SwitchedKeys, Turn, User, UserStore
@@ -32,6 +43,8 @@ IDS = 8
 KEY_IDS = (KmsKeyId("AWS_OWNED_KMS_KEY"), KmsKeyId("other"))
 WHOLE = SweepPolicy(thin_share=1.0)
 GRADUAL = SweepPolicy(thin_share=1.0, rewrite_bytes=1)
+INDEXES = IndexPolicy(packs=2, rows=40)
+"""Small enough that objects are written, consolidated and full within some steps."""
 
 Files = dict[str, bytes]
 
@@ -56,8 +69,13 @@ def key_of(snapshot_id: SnapshotId) -> KmsKeyId:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Writers publish their packs themselves instead of in threads."""
-    with mock.patch.object(content, "ThreadPoolExecutor", AtOnce):
+    """What is done in threads elsewhere is done by who asked for it."""
+    with (
+        mock.patch.object(content, "ThreadPoolExecutor", AtOnce),
+        mock.patch.object(trailers, "ThreadPoolExecutor", AtOnce),
+        # Of few packs there is little to tell, and it shall be told by index objects nevertheless.
+        mock.patch.object(library, "_FEW", 1),
+    ):
         yield
 
 
@@ -77,6 +95,8 @@ class History:
         self._data_keys = DataKeys(self.store, self.keys, config=self._config, entropy=self._entropy)
         self._deleted: set[SnapshotId] = set()
         self._packs = 0
+        self._indexes: dict[str, bytes] = {}
+        """Every index object there has ever been."""
         self._vault = Vault(self.store, self._data_keys, repository_id=self._config.id, entropy=self._entropy)
 
     def begin(self, name: str, work: Callable[[UserStore], object]) -> None:
@@ -100,6 +120,7 @@ class History:
         if packs < self._packs:
             self.look_at_everything()
         self._packs = packs
+        self._indexes |= {name: data for name, data in self.store.objects.items() if name.startswith(INDEX)}
 
     def steps_of(self, turn: int) -> None:
         """What a number from 0 to 255 stands for: a user, and for how many calls it is its turn."""
@@ -129,6 +150,7 @@ class History:
             repository_id=self._config.id,
             clock=self._clock,
             entropy=self._entropy,
+            index_policy=INDEXES,
         )
 
     # --- what users do
@@ -230,6 +252,29 @@ class History:
         """Disable a key, or enable it again."""
         self.keys.disabled ^= {KEY_IDS[number % len(KEY_IDS)]}
 
+    def lose_index(self, number: int) -> None:
+        """An index object is gone, however that came."""
+        name = self._index_name(number)
+        if name is not None:
+            self.store.objects.pop(name)
+
+    def damage_index(self, number: int) -> None:
+        """An index object has another byte somewhere, or is shorter."""
+        name = self._index_name(number)
+        if name is not None:
+            data = bytearray(self.store.objects[name])
+            # Not its version: one of a later release is left alone.
+            at = number * 7919 % len(data)
+            data[0 if at in {8, 9} else at] ^= 1 << number % 8
+            self.store.objects[name] = bytes(data[: len(data) - number % 3])
+
+    def replay_index(self, number: int) -> None:
+        """An index object that has been there once is there again, whatever became of the packs it tells of."""
+        names = sorted(self._indexes)
+        if names:
+            name = names[number % len(names)]
+            self.store.objects[name] = self._indexes[name]
+
     # --- what has to hold
 
     def look_at_everything(self) -> None:
@@ -264,12 +309,15 @@ class History:
                 "condemned",
                 "attributes",
                 "retired",
+                "index",
+                "census",
             }
             assert prefix != "attributes" or rest in snapshots
             # The copy of a document whose deletion was cut off between its two steps goes with the document.
             assert prefix != "retired" or rest.partition("/")[2] in self.store.objects
         assert sum(name.startswith(CONDEMNED) for name in self.store.objects) <= 1
         self._require_exactly_what_is_needed()
+        self._require_a_true_index()
         planned = self.repository().sweep(dry_run=True, policy=WHOLE)
         assert (planned.packs_removed, planned.packs_condemned, planned.packs_rewritten) == (0, 0, 0)
 
@@ -296,6 +344,25 @@ class History:
                 for entry in list_pack(self.store, PackName.parse(name), key, size=len(data)).entries
             ]
             assert sorted(found) == [int(needed) for needed in marking.needed(reference)]
+
+    def _require_a_true_index(self) -> None:
+        """Index objects say what trailers say, none is there for nothing, and most of each is of packs there are."""
+        for reference in (name.removeprefix(KEYS) for name in self.store.objects if name.startswith(KEYS)):
+            packs = PackLibrary(self.store, self._data_keys.cached(reference))
+            packs.look()
+            opened = packs.objects.opened()
+            assert packs.examine() == []
+            assert len(opened) == len(packs.objects.names())
+            untold = set(packs.sizes)
+            for one in opened:
+                there = [pack for pack in one.stored.packs if pack.name in untold]
+                assert 2 * sum(pack.pieces for pack in there) >= one.stored.rows > 0
+                untold -= {pack.name for pack in there}
+            assert len(untold) < INDEXES.packs
+
+    def _index_name(self, number: int) -> str | None:
+        names = sorted(name for name in self.store.objects if name.startswith(INDEX))
+        return names[number % len(names)] if names else None
 
     def _look_at(self, user: User) -> None:
         if not user.ended:
@@ -386,12 +453,15 @@ def wander(made: History, seed: int) -> None:
         lambda: made.delete(rnd.randint(1, IDS)),
         *(partial(made.sweep, policy) for policy in (SweepPolicy(), WHOLE, GRADUAL)),
     ]
+    befall = (made.lose_index, made.damage_index, made.replay_index)
     for _ in range(120):
         rnd.choice(begin)()
         for _ in range(rnd.choice([0, 0, 1, 1, 2, 4])):
             made.steps_of(rnd.randrange(256))
         if rnd.random() < 0.2:
             made.step(rnd.randrange(MOST_USERS), rnd.choice([Turn.FAIL, Turn.LOSE_REPLY, Turn.DIE]))
+        if rnd.random() < 0.1:
+            rnd.choice(befall)(rnd.randrange(1000))
         if rnd.random() < 0.03:
             made.switch_key(rnd.randrange(2))
     made.quiet()

@@ -22,6 +22,7 @@ from stillframe.repository import (
     CheckProgress,
     CheckReport,
     Finding,
+    IndexState,
     Level,
     Repository,
     RepositoryUsage,
@@ -76,14 +77,15 @@ def check(
     """Look for damage: missing, changed, swapped or unreadable content. Exit status 1 when something is found."""
     settings, terminal = load_settings(overrides={"data": common.data}), common.terminal
     reports: dict[Region, CheckReport] = {}
+    indexes: dict[Region, dict[str, Any]] = {}
     for name, repository in open_repositories(settings, region):
         with progress(terminal, f"Check of {name}") as view:
             reports[name] = repository.check(
                 level=level, remembered_for=timedelta(days=remembered), on_progress=_Reporter(view)
             )
-    terminal.result(
-        {"regions": [_report(name, item) for name, item in reports.items()]}, lambda: _verdicts(reports)
-    )
+        indexes[name] = _index(repository.index_state())
+    document = [_report(name, item) | {"index": indexes[name]} for name, item in reports.items()]
+    terminal.result({"regions": document}, lambda: _verdicts(reports, indexes))
     return 0 if all(report.clean for report in reports.values()) else 1
 
 
@@ -91,11 +93,10 @@ def check(
 def stats(*, region: RegionOption = None, common: Common = DEFAULTS) -> None:
     """What the snapshots take: all together, and each alone, which is what deleting it gives back."""
     settings = load_settings(overrides={"data": common.data})
-    usages = {
-        name: (repository.usage(), _names_of(repository))
+    document = [
+        _usage(name, repository.usage(), _names_of(repository)) | {"index": _index(repository.index_state())}
         for name, repository in open_repositories(settings, region)
-    }
-    document = [_usage(name, usage, names) for name, (usage, names) in usages.items()]
+    ]
     common.terminal.result({"regions": document}, lambda: _usage_tables(document))
 
 
@@ -118,16 +119,43 @@ def gc(
     )
 
 
+@app.command(name="rebuild-index")
+def rebuild_index(*, region: RegionOption = None, common: Common = DEFAULTS) -> None:
+    """Make the index anew from the stored packs themselves. It is a cache: nothing depends on it but speed.
+
+    Captures, restores and the service may go on meanwhile.
+    """
+    settings = load_settings(overrides={"data": common.data})
+    document = []
+    for name, repository in open_repositories(settings, region):
+        with progress(common.terminal, f"Index of {name}") as view:
+            view(Report(phase="reading"))
+            document.append({"region": name} | _index(repository.rebuild_index()))
+    common.terminal.result(
+        {"regions": document},
+        lambda: "\n".join(f"{item['region']}: {_index_sentence(item)}" for item in document),
+    )
+
+
 @app.command(name="rebuild-catalog")
 def rebuild_catalog(*, common: Common = DEFAULTS) -> None:
-    """Write the stored snapshots into the catalog again, after the catalog was lost. The service must not run."""
+    """Write the stored snapshots into the catalog again, after the catalog was lost. The service must not run.
+
+    Namespaces, workgroups, access keys and sharing with other accounts cannot come back: no repository has them.
+    """
     from stillframe.app import rebuild_catalog as rebuild
     from stillframe.telemetry.logging import configure_logging
 
     settings = load_settings(overrides={"data": common.data})
     configure_logging(settings.log_level, json=settings.log_json)
     rebuilt = rebuild(settings)
-    common.terminal.result({"added": rebuilt}, lambda: f"{rebuilt} snapshots were added to the catalog.")
+    common.terminal.result(
+        {"added": rebuilt},
+        lambda: (
+            f"{rebuilt} snapshots were added to the catalog.\n"
+            "Not back, because no repository has them: namespaces, workgroups, access keys, sharing."
+        ),
+    )
 
 
 def open_repositories(settings: Settings, region: str | None = None) -> Iterator[tuple[Region, Repository]]:
@@ -241,15 +269,35 @@ def _report(region: Region, report: CheckReport) -> dict[str, Any]:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    names = {"snapshot_id": "snapshotId", "first_block": "firstBlock"}
+    names = {"snapshot_id": "snapshotId", "first_block": "firstBlock", "relation_block": "relationBlock"}
     return {
         names.get(name, name): str(value) if name == "snapshot_id" and value is not None else value
         for name, value in asdict(finding).items()
     }
 
 
-def _verdicts(reports: dict[Region, CheckReport]) -> RenderableType:
-    return Group(*(_verdict(region, report) for region, report in reports.items()))
+def _index(state: IndexState) -> dict[str, Any]:
+    return {
+        "indexObjects": state.objects,
+        "indexBytes": state.bytes,
+        "packs": state.packs,
+        "packsCovered": state.covered,
+    }
+
+
+def _index_sentence(index: dict[str, Any]) -> str:
+    return (
+        f"the index covers {index['packsCovered']} of {index['packs']} packs "
+        f"({index['indexObjects']} objects, {human_bytes(index['indexBytes'])})."
+    )
+
+
+def _verdicts(reports: dict[Region, CheckReport], indexes: dict[Region, dict[str, Any]]) -> RenderableType:
+    parts = (
+        (_verdict(region, report), f"{region}: {_index_sentence(indexes[region])}")
+        for region, report in reports.items()
+    )
+    return Group(*(text for two in parts for text in two))
 
 
 def _verdict(region: Region, report: CheckReport) -> str:
@@ -304,7 +352,8 @@ def _usage_tables(regions: list[dict[str, Any]]) -> RenderableType:
         ]
         parts.append(
             f"{item['region']}: {human_bytes(item['logicalBytes'])} in snapshots, "
-            f"{human_bytes(item['storedBytes'])} stored, {human_bytes(item['deadBytes'])} of that not needed."
+            f"{human_bytes(item['storedBytes'])} stored, {human_bytes(item['deadBytes'])} of that not needed; "
+            f"{_index_sentence(item['index'])}"
         )
         columns = ("Snapshot", "Refers to", "Stored", "Only its own")
         parts.append(table(columns, rows, right=("Refers to", "Stored", "Only its own")))
@@ -340,5 +389,7 @@ def describe(finding: Finding) -> str:
     if finding.first_block is not None:
         last = finding.first_block + (finding.blocks or 1) - 1
         pages = f"pages {finding.first_block}-{last}"
-    parts = [part for part in (finding.object, snapshot, finding.path, pages) if part]
+        if finding.relation_block is not None and finding.relation_block != finding.first_block:
+            pages += f" (from block {finding.relation_block} of the relation on)"
+    parts = [part for part in (finding.object, snapshot, finding.path, finding.relation, pages) if part]
     return f"{finding.problem} [{', '.join(parts)}]" if parts else finding.problem

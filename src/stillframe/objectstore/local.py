@@ -6,35 +6,35 @@ so no object's name can meet them.
 
 import contextlib
 import errno
-import fcntl
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from stillframe.errors import Conflict, ObjectMissing, StoredDataCorrupt, StoreUnavailable
-from stillframe.objectstore.claims import ClaimDirectory, LocalClaim, unlink_if_unlocked
+from stillframe.objectstore.claims import ClaimDirectory, LocalClaim
+from stillframe.objectstore.directories import Directories
 from stillframe.objectstore.oserrors import translate_os_error
 from stillframe.objectstore.port import ObjectBytes, StoredObject, checked_name
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+from stillframe.objectstore.publications import Publication, Publications
 
 
 class LocalObjectStore:
     """The `ObjectStore` port on a local directory, created (mode 0700) if it is not there.
 
-    Opening it removes the temporary files of writers that died. Raises PermissionMissing, DiskFull or
-    StoreUnavailable when the directory cannot be used.
+    Opening it ends what writers that died had begun. Raises PermissionMissing, DiskFull or StoreUnavailable when
+    the directory cannot be used.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / ".tmp"
+        self._directories = Directories(root)
+        self._publications = Publications(self._temporary, root, self._directories)
         try:
             for directory in (root, self._temporary):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._remove_stale_temporaries()
+            self._publications.finish_others()
         except OSError as error:
             translate_os_error(error, str(root))
         self._claims = ClaimDirectory(root / ".claims")
@@ -46,31 +46,21 @@ class LocalObjectStore:
         """Publish an object whole and durably; see the port."""
         target = self._path(name)
         try:
+            self._require_store()
+            self._directories.make(target.parent)
             self._publish(target, data, if_absent=if_absent)
         except FileExistsError:
-            raise Conflict(f"The object {name} already exists.") from None
+            self._conflict(name)
         except OSError as error:
             translate_os_error(error, name)
 
     def get(self, name: str) -> bytes:
         """All bytes of an object; see the port."""
-        try:
-            return self._path(name).read_bytes()
-        except OSError as error:
-            self._not_read(error, name)
+        return self._read(name, None)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`; see the port."""
-        try:
-            descriptor = os.open(self._path(name), os.O_RDONLY)
-        except OSError as error:
-            self._not_read(error, name)
-        try:
-            data = os.pread(descriptor, length, offset)
-        except OSError as error:
-            self._not_read(error, name)
-        finally:
-            os.close(descriptor)
+        data = self._read(name, (offset, length))
         if len(data) != length:
             raise StoredDataCorrupt(
                 f"The object {name} ends at byte {offset + len(data)}, inside of what refers to it.",
@@ -82,8 +72,10 @@ class LocalObjectStore:
 
     def size(self, name: str) -> int:
         """Length of an object in bytes; see the port."""
+        path = self._path(name)
         try:
-            return self._path(name).stat().st_size
+            self._directories.require_durable(path.parent)
+            return path.stat().st_size
         except OSError as error:
             self._not_read(error, name)
 
@@ -105,9 +97,10 @@ class LocalObjectStore:
         target = self._path(name)
         try:
             target.unlink()
-            _sync_directory(target.parent)
+            self._directories.sync(target.parent)
         except FileNotFoundError:
             self._require_store()
+            self._make_durable(target.parent, name)
         except OSError as error:
             translate_os_error(error, name)
 
@@ -120,52 +113,58 @@ class LocalObjectStore:
 
     def _publish(self, target: Path, data: ObjectBytes, *, if_absent: bool) -> None:
         """The only way a file gets its name here: write aside, fsync, link or rename, fsync the directory."""
-        self._make_directory(target.parent)
-        temporary, descriptor = self._open_temporary()
+        with self._publications.begin(target.parent) as publication:
+            _write_all(publication.descriptor, data)
+            os.fsync(publication.descriptor)
+            # What is written may rely on what others have published, and must not outlive it.
+            self._publications.finish_others(publication)
+            publication.name_it(target, if_absent=if_absent)
+            self._sync_published(publication)
+
+    def _sync_published(self, publication: Publication) -> None:
+        """From here on the object is visible, so a failure leaves the outcome open."""
         try:
-            _write_all(descriptor, data)
-            os.fsync(descriptor)
-            if if_absent:
-                # link(2) fails if the name exists; rename(2) would replace it.
-                os.link(temporary, target)
-            else:
-                temporary.rename(target)
-            _sync_published(target)
+            self._directories.sync(publication.directory)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"What was put into {publication.directory.name} may not be durable: it could not be synced."
+            ) from error
+        publication.settled()
+
+    def _conflict(self, name: str) -> NoReturn:
+        """There is one; whoever made it may have been killed before it was durable."""
+        self._make_durable(self._path(name).parent, name)
+        raise Conflict(f"The object {name} already exists.") from None
+
+    def _read(self, name: str, part: tuple[int, int] | None) -> bytes:
+        """Offset and length of an object, or all of it; fewer bytes where it ends."""
+        path = self._path(name)
+        try:
+            self._directories.require_durable(path.parent)
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            self._not_read(error, name)
+        try:
+            offset, length = part or (0, os.fstat(descriptor).st_size)
+            return _read_all(descriptor, offset, length)
+        except OSError as error:
+            self._not_read(error, name)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
             os.close(descriptor)
-
-    def _open_temporary(self) -> tuple[Path, int]:
-        """A fresh file, locked while it is open: the lock tells a living writer's file from a dead one's."""
-        while True:
-            path = self._temporary / uuid.uuid4().hex
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:
-                return path, descriptor
-            # Another opener of the store swept it between its creation and its lock.
-            os.close(descriptor)
-
-    def _remove_stale_temporaries(self) -> None:
-        for path in self._temporary.iterdir():
-            with contextlib.suppress(FileNotFoundError, BlockingIOError):
-                unlink_if_unlocked(path)
-
-    def _make_directory(self, directory: Path) -> None:
-        if directory.is_dir():
-            return
-        self._require_store()
-        missing = [directory, *directory.parents][: len(directory.relative_to(self._root).parts)]
-        for path in reversed(missing):
-            path.mkdir(mode=0o700, exist_ok=True)
-            _sync_directory(path.parent)
 
     def _not_read(self, error: OSError, name: str) -> NoReturn:
         if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
             translate_os_error(error, name)
         self._require_store()
+        # Missing is an answer that others build on, so it has to be true after a loss of power as well.
+        self._make_durable(self._path(name).parent, name)
         raise ObjectMissing(f"The object {name} is not in the store.", object=name) from None
+
+    def _make_durable(self, directory: Path, name: str) -> None:
+        try:
+            self._directories.sync_if_there(directory)
+        except OSError as error:
+            translate_os_error(error, name)
 
     def _require_store(self) -> None:
         """A store that is not there (not mounted, moved away) must not look like one without the object."""
@@ -183,20 +182,15 @@ def _write_all(descriptor: int, data: ObjectBytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, _DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_published(target: Path) -> None:
-    """From here on the object is visible, so a failure leaves the outcome open."""
-    try:
-        _sync_directory(target.parent)
-    except OSError as error:
-        raise StoreUnavailable(f"{target.name} may not be durable: its directory was not synced.") from error
+def _read_all(descriptor: int, offset: int, length: int) -> bytes:
+    data = os.pread(descriptor, length, offset)
+    while len(data) < length:
+        # A read of more than 2 GiB comes in parts.
+        more = os.pread(descriptor, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 def _files_below(directory: Path, named: str, prefix: str) -> Iterator[StoredObject]:

@@ -20,6 +20,8 @@ from stillframe.repository.facts import (
 )
 from stillframe.repository.fetch import FetchGroup, Piece
 from stillframe.repository.files import FileWriter
+from stillframe.repository.indexing import IndexPolicy, IndexState
+from stillframe.repository.local import LocalFiles, Span
 from stillframe.repository.measure import RepositoryStatistics
 from stillframe.repository.nodes import FileKind
 from stillframe.repository.reader import SnapshotReader
@@ -41,7 +43,10 @@ __all__ = [
     "FileKind",
     "FileWriter",
     "Finding",
+    "IndexPolicy",
+    "IndexState",
     "Level",
+    "LocalFiles",
     "Piece",
     "PostgresIdentity",
     "RelationWriter",
@@ -56,6 +61,7 @@ __all__ = [
     "SnapshotStatistics",
     "SnapshotUsage",
     "SnapshotWriter",
+    "Span",
     "SweepPolicy",
     "SweepReport",
 ]

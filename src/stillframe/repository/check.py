@@ -12,8 +12,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from stillframe.domain.identifiers import SnapshotId
-from stillframe.errors import DataError, KeyUnavailable, ObjectMissing, StillframeError
+from stillframe.errors import DataError, KeyUnavailable, ObjectMissing, StillframeError, StoredDataCorrupt
 from stillframe.objectstore import ObjectStore
+from stillframe.repository.affected import affected_relation
+from stillframe.repository.census import CENSUS_NAME, lost_documents, require_readable_census
 from stillframe.repository.condemned import is_list, newest_list
 from stillframe.repository.content import ContentReader
 from stillframe.repository.crypto import ContentBytes, DataKey
@@ -34,6 +36,7 @@ from stillframe.repository.format import (
     ContentKind,
 )
 from stillframe.repository.index import Location
+from stillframe.repository.indexform import is_index_name
 from stillframe.repository.library import PackLibrary, exists
 from stillframe.repository.pack import Entry, PackName, list_pack
 from stillframe.repository.tree import FileEntry, Tree, file_entry
@@ -58,7 +61,8 @@ class Finding:
     """One thing that is wrong.
 
     `object` names the stored object or content, when one is to blame; `snapshot_id`, `path` and the pages
-    [first_block, first_block + blocks) say what is affected: None where nothing (more) is, or all is.
+    [first_block, first_block + blocks) of that file say what is affected: None where nothing (more) is, or all is.
+    `relation` says what the file is a part of, and `relation_block` is the number that `first_block` has there.
     """
 
     problem: str
@@ -67,6 +71,8 @@ class Finding:
     path: str | None = None
     first_block: int | None = None
     blocks: int | None = None
+    relation: str | None = None
+    relation_block: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +204,12 @@ class _Check:
         if condemned is None:
             problem = "The list of condemned packs cannot be read; the next sweep begins a new one."
             self._findings.append(Finding(problem=problem, object=f"{CONDEMNED}{number:010}"))
+        try:
+            require_readable_census(self._store)
+        except StoredDataCorrupt as error:
+            self._findings.append(Finding(problem=error.message, object=CENSUS_NAME))
+        for name in lost_documents(self._store):
+            self._findings.append(Finding(problem="It is gone, and was not deleted.", object=name))
 
     def _usable_keys(self) -> Iterator[str]:
         for reference in self._repository.data_key_references():
@@ -210,8 +222,8 @@ class _Check:
 
     def _packs_of(self, reference: str) -> "_TreeCheck":
         library, content = self._repository.content_of(reference)
-        for name, error in library.damaged.items():
-            self._findings.append(Finding(problem=error.message, object=str(name)))
+        for name, error in library.examine():
+            self._findings.append(Finding(problem=error.message, object=name))
         self._packs += len(library.sizes)
         bad: set[Location] = set()
         if self._level is Level.BYTES:
@@ -314,7 +326,7 @@ class _TreeCheck:
             return
         for directory in directories:
             for finding in self._directory(tree, directory.name, directory.files):
-                yield replace(finding, snapshot_id=document.snapshot_id)
+                yield _in_snapshot(finding, document)
 
     def _directory(self, tree: Tree, path: str, files: bytes | None) -> Iterator[Finding]:
         records = tree.file_map.records(files)
@@ -389,6 +401,20 @@ class _TreeCheck:
         return None
 
 
+def _in_snapshot(finding: Finding, document: SnapshotDocument) -> Finding:
+    """A finding about a file, with what it means in this snapshot."""
+    relation = affected_relation(finding.path, document.facts) if finding.path is not None else None
+    if relation is None:
+        return replace(finding, snapshot_id=document.snapshot_id)
+    first = relation.first_block + finding.first_block if finding.first_block is not None else None
+    return replace(
+        finding,
+        snapshot_id=document.snapshot_id,
+        relation=relation.description,
+        relation_block=first,
+    )
+
+
 def _requests(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Neighbouring entries, some megabytes at a time."""
     group: list[Entry] = []
@@ -416,7 +442,8 @@ def _belongs(name: str) -> bool:
             return True
         return False
     known = (KEYS, SNAPSHOTS, ATTRIBUTES, EPOCHS, PINS, RETIRED, VERIFIED)
-    return name == CONFIG_NAME or is_list(name) or name.startswith(known)
+    alone = {CONFIG_NAME, CENSUS_NAME}
+    return name in alone or is_list(name) or is_index_name(name) or name.startswith(known)
 
 
 def _deleted(store: ObjectStore, snapshot_id: SnapshotId, error: StillframeError) -> bool:

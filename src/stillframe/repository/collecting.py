@@ -15,7 +15,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from stillframe.errors import Conflict, DataError, ObjectMissing, StoredDataCorrupt
+from stillframe.errors import Conflict, DataError, ObjectMissing
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.condemned import (
     CondemnedList,
@@ -25,14 +25,16 @@ from stillframe.repository.condemned import (
     remove_older,
 )
 from stillframe.repository.epochs import epoch_claim, open_epochs, remove_dead_epochs
-from stillframe.repository.format import ATTRIBUTES, COLLECTOR_CLAIM, NODES, PACKS, SNAPSHOTS
+from stillframe.repository.format import ATTRIBUTES, COLLECTOR_CLAIM, SNAPSHOTS
 from stillframe.repository.index import PackUse
-from stillframe.repository.library import exists
-from stillframe.repository.marking import KEY_OF_ID, Contents, Keys, Marking
+from stillframe.repository.library import exists, present_packs
+from stillframe.repository.marking import Contents, Marking
 from stillframe.repository.pack import PackName, pack_writer
-from stillframe.repository.retired import is_gone, retired_names
+from stillframe.repository.retired import is_gone, original_name, retired_names
 from stillframe.repository.rewriting import Rewriter, Rewritten, batches
+from stillframe.repository.rows import Keys
 from stillframe.repository.vault import Vault
+from stillframe.repository.walking import KEY_OF_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,7 @@ class Sweep:
         self._store = store
         self._policy = policy
         self._entropy = entropy
+        self._contents = contents
         self._marking = Marking(store, vault, contents)
         self._number = 0
         self._list = CondemnedList()
@@ -117,8 +120,10 @@ class Sweep:
             present = self._condemn()
             self._doom()
             self._delete_doomed()
+            self._marking.remember()
             leftovers = remove_dead_epochs(self._store, dry_run=False)
             leftovers += remove_lost_attributes(self._store, dry_run=False)
+            self._contents.keep_index(self._marking.libraries)
         return self._report(present, leftovers)
 
     def plan(self) -> SweepReport:
@@ -139,6 +144,10 @@ class Sweep:
 
     def _load(self) -> None:
         self._number, found = newest_list(self._store)
+        promised = max(open_epochs(self._store).values(), default=0)
+        if promised > self._number:
+            # Somebody has read a list that is lost, so its number must not come again for another one.
+            self._number, found = promised, None
         self._readable = found is not None
         self._list = found or CondemnedList()
 
@@ -175,6 +184,7 @@ class Sweep:
         self._advance(retired=known | fresh)
         floor = _floor(open_epochs(self._store), self._number)
         over = [name for name, since in self._list.retired.items() if since <= floor]
+        self._marking.forget(map(original_name, over))
         for name in over:
             self._store.delete(name)
         self._advance(retired={name: since for name, since in self._list.retired.items() if since > floor})
@@ -230,14 +240,16 @@ class Sweep:
         if not len(needed):
             return True
         library = self._marking.library(pack.key_reference)
-        if pack not in library.index.packs:
+        if pack not in library.index:
             # It cannot be listed, so what it holds is not known.
             return pack not in library.sizes
         avoided = self._list.avoided
         into = {PackName.parse(other) for other in self._list.condemned[name].into if other not in avoided}
-        wanted = (
-            entry.content_id for entry in library.index.entries(pack) if _among(needed, entry.content_id)
-        )
+        try:
+            entries = library.entries(pack)
+        except ObjectMissing:
+            return True
+        wanted = (entry.content_id for entry in entries if _among(needed, entry.content_id))
         return all(any(one.pack in into for one in library.index.find_all(wanted_id)) for wanted_id in wanted)
 
     def _verdict(self, present: Mapping[PackName, int], open_ids: Iterable[uuid.UUID]) -> _Verdict:
@@ -314,16 +326,6 @@ class Sweep:
             bytes_rewritten=sum(self._counts.stored),
             leftovers_removed=leftovers,
         )
-
-
-def present_packs(store: ObjectStore) -> dict[PackName, int]:
-    """Every pack in the store, under whichever key, with its length in bytes."""
-    present: dict[PackName, int] = {}
-    for prefix in (PACKS, NODES):
-        for stored in store.list(prefix):
-            with contextlib.suppress(StoredDataCorrupt):
-                present[PackName.parse(stored.name)] = stored.size
-    return present
 
 
 def remove_lost_attributes(store: ObjectStore, *, dry_run: bool) -> int:

@@ -58,10 +58,16 @@ def newest_number(store: ObjectStore) -> int:
     return max(_numbers(store), default=0)
 
 
-def newest_list(store: ObjectStore, *, known: Numbered | None = None) -> Numbered:
-    """The newest list; `known` saves reading it again. Raises StoreUnavailable when it changes too fast to be read."""
+def newest_list(store: ObjectStore, *, known: Numbered | None = None, at_least: int = 0) -> Numbered:
+    """The newest list; `known` saves reading it again.
+
+    Raises StoreUnavailable when it changes too fast to be read, and when the store lists none of number `at_least` or
+    above, which there has been: then the listing is not of now, or the list was lost since.
+    """
     for _ in range(_ATTEMPTS):
         number = newest_number(store)
+        if number < at_least:
+            raise StoreUnavailable(f"The store does not list the list of condemned packs number {at_least}.")
         if number == 0:
             return Numbered(0, CondemnedList())
         if known is not None and known.number == number:

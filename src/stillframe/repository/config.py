@@ -18,9 +18,11 @@ from stillframe.repository.documents import replace_object
 from stillframe.repository.format import (
     ATTRIBUTES,
     BLOCK,
+    CENSUS,
     CONDEMNED,
     CONFIG_NAME,
     EPOCHS,
+    INDEX,
     KEY_BYTES,
     KEYS,
     NODES,
@@ -86,7 +88,10 @@ def _stored_config(store: ObjectStore) -> RepositoryConfig | None:
 
 def _has_content(store: ObjectStore) -> bool:
     """Whether a new identity would make unreadable, and garbage to a sweep, what is there."""
-    prefixes = (KEYS, PACKS, NODES, SNAPSHOTS, ATTRIBUTES, EPOCHS, PINS, RETIRED, CONDEMNED, VERIFIED)
+    prefixes = (
+        *(KEYS, PACKS, NODES, SNAPSHOTS, ATTRIBUTES, EPOCHS, PINS, RETIRED, CONDEMNED, VERIFIED, INDEX),
+        CENSUS,
+    )
     return any(next(iter(store.list(prefix)), None) is not None for prefix in prefixes)
 
 

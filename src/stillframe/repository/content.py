@@ -61,6 +61,10 @@ class ContentReader:
         """Where this content lies. Raises ObjectMissing, or StoredDataCorrupt when it is of another kind."""
         return self._places(kind, content_id)[0]
 
+    def vouches(self, kind: ContentKind, content_id: bytes, plain: ContentBytes) -> bool:
+        """Whether these bytes, wherever they come from, are this content: its id is their keyed hash."""
+        return self._library.key.content_id(kind, plain) == content_id
+
     def open(self, location: Location, content_id: bytes, sealed: ContentBytes) -> bytes:
         """The plain bytes of content whose sealed bytes were read; raises StoredDataCorrupt."""
         cipher = self._library.key.pack_cipher(location.pack.pack_id)

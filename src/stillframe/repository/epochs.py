@@ -57,6 +57,11 @@ class Epoch:
             raise
         return epoch
 
+    @property
+    def generation(self) -> int:
+        """The number of a list of condemned packs that there has been before it was announced."""
+        return self._generation
+
     def announce(self, clock: Clock) -> None:
         """Make it known, durably."""
         stored = _StoredEpoch(started_at=clock.now().isoformat(), generation=self._generation)

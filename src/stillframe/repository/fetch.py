@@ -13,6 +13,7 @@ from stillframe.objectstore import ObjectStore
 from stillframe.repository.content import ContentReader
 from stillframe.repository.format import BLOCK, ContentKind
 from stillframe.repository.index import Location
+from stillframe.repository.local import LocalFiles, frame_of_parts
 from stillframe.repository.tree import FileEntry, Tree
 
 _BATCH = 1 << 16
@@ -30,6 +31,11 @@ class Target:
     offset: int
     start: int
     length: int
+
+    @property
+    def path(self) -> str:
+        """Of its file."""
+        return self.entry.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +84,47 @@ def plan(tree: Tree, content: ContentReader, entries: Iterable[FileEntry]) -> It
     yield from _inline_groups(inline)
 
 
-def fetch(store: ObjectStore, content: ContentReader, group: FetchGroup) -> Iterator[Piece]:
+def fetch(
+    store: ObjectStore, content: ContentReader, group: FetchGroup, *, local: LocalFiles | None = None
+) -> Iterator[Piece]:
     """The bytes of a group, authenticated. Several groups may be fetched at once by several threads.
 
-    Raises ObjectMissing, StoredDataCorrupt, and what the store raises; never yields a wrong byte.
+    What `local` has is not fetched. Raises ObjectMissing, StoredDataCorrupt, and what the store raises; never
+    yields a wrong byte.
     """
     for entry in group.inline:
         yield Piece(entry, 0, memoryview(entry.record.inline or b""))
-    if not group.frames:
-        return
+    left: list[_Wanted] = []
+    for wanted in group.frames:
+        found = None if local is None else _found(content, wanted, local)
+        if found is None:
+            left.append(wanted)
+        else:
+            yield from _pieces(wanted, found)
+    for request in _grouped(left):
+        yield from _requested(store, content, request)
+
+
+def _found(content: ContentReader, wanted: _Wanted, local: LocalFiles) -> bytes | None:
+    place = wanted.location.place
+    if place.kind is not ContentKind.PAGES:
+        return None
+    found = frame_of_parts(content, wanted.content_id, wanted.targets, length=place.plain, local=local)
+    if found is not None:
+        local.took(sum(target.length for target in wanted.targets))
+    return found
+
+
+def _requested(store: ObjectStore, content: ContentReader, group: FetchGroup) -> Iterator[Piece]:
     request = _request(store, group)
     for wanted in group.frames:
-        plain = memoryview(_opened(content, wanted, group, request))
-        for target in wanted.targets:
-            yield Piece(target.entry, target.offset, plain[target.start : target.start + target.length])
+        yield from _pieces(wanted, _opened(content, wanted, group, request))
+
+
+def _pieces(wanted: _Wanted, frame: bytes) -> Iterator[Piece]:
+    plain = memoryview(frame)
+    for target in wanted.targets:
+        yield Piece(target.entry, target.offset, plain[target.start : target.start + target.length])
 
 
 def _wanted(

@@ -64,6 +64,18 @@ class FileWriter:
             rest = rest[len(taken) :]
             self._store_full_buffer()
 
+    def write_zeros(self, length: int) -> None:
+        """So many zero bytes next, without giving them."""
+        while length > 0:
+            if not self._buffer and length >= CHUNK_BYTES:
+                self._require_open()
+                self._chunks.append(None)
+                length -= CHUNK_BYTES
+                continue
+            part = min(length, CHUNK_BYTES - len(self._buffer))
+            self.write(bytes(part))
+            length -= part
+
     def close(self) -> None:
         """The file is complete."""
         self._require_open()

@@ -42,9 +42,13 @@ PINS = "pins/"
 RETIRED = "retired/"
 CONDEMNED = "condemned/"
 VERIFIED = "verified/"
+INDEX = "index/"
+CENSUS = "census/"
 
 COLLECTOR_CLAIM = "collector"
 """Held alone by a sweep, so that two do not do the same work; nothing is unsafe without it."""
+INDEXER_CLAIM = "indexer"
+"""Held alone by whoever writes index objects, for the same reason."""
 
 
 class ContentKind(IntEnum):

@@ -1,34 +1,32 @@
-"""Where content lies: from its id to pack and place, in memory, compact.
+"""Content of packs: from its id to pack and place, compact.
 
-Only a cache of what the packs' trailers say. It decides what need not be stored again and where to look; what
-is then found there is authenticated. Rows are kept in sorted numpy arrays (about 50 bytes for each piece of
-content), merged so that there are few of them.
+Only a cache of what the packs' trailers say, in memory or in index objects. It decides what need not be stored again
+and where to look; what is then found there is authenticated.
 """
 
 import threading
-from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stillframe.errors import DataError, StoreUnavailable
 from stillframe.repository.codec import Place
-from stillframe.repository.format import Codec, ContentKind
 from stillframe.repository.pack import Entry, PackName, Table, pack_size
-
-_ROW = np.dtype(
-    [
-        ("first", ">u8"),
-        ("rest", "V24"),
-        ("pack", "<u4"),
-        ("offset", "<u4"),
-        ("stored", "<u4"),
-        ("plain", "<u4"),
-        ("kind", "u1"),
-        ("codec", "u1"),
-    ]
+from stillframe.repository.parts import Contents, MemoryPart, Part, StoredPart
+from stillframe.repository.rows import (
+    Keys,
+    Rows,
+    contained,
+    entry_of,
+    keys_of,
+    place_of,
+    rows_of_entries,
+    rows_of_table,
 )
-_Rows = NDArray[Any]
+
+_ATTEMPTS = 20
 
 
 class Location(NamedTuple):
@@ -51,29 +49,53 @@ class PackUse(NamedTuple):
         return pack_size(self.first, self.pieces)
 
 
-class _Run(NamedTuple):
-    """Sorted rows, with the part of the id that is searched in native order beside them."""
+class _Hits(NamedTuple):
+    """Needed rows, a column each. Packs are counted through all parts."""
 
-    keys: NDArray[np.uint64]
-    rows: _Rows
+    keys: Keys
+    packs: NDArray[np.uint32]
+    stored: NDArray[np.uint32]
+
+
+Replace = Callable[[StoredPart, DataError], None]
+"""Learns in another way what an index object told that cannot be read any more. Raises when it could not."""
 
 
 class Index:
-    """Content of the packs of one data key. Safe to use from several threads; readers never wait."""
+    """Content of the packs of one data key. Safe to use from several threads; readers wait for the store alone.
 
-    def __init__(self) -> None:
+    Each pack is answered for by one part. Methods that look for content raise what the store raises.
+    """
+
+    def __init__(self, replace: Replace | None = None) -> None:
+        self._replace = replace
         self._lock = threading.Lock()
-        self._packs: list[PackName | None] = []
-        self._numbers: dict[PackName, int] = {}
-        self._runs: tuple[_Run, ...] = ()
+        self._memory = MemoryPart()
+        self._stored: tuple[StoredPart, ...] = ()
+        self._owners: dict[PackName, tuple[Part, int]] = {}
+        self._version = 0
+        """Grows before packs are handed from one part to another."""
 
     def __len__(self) -> int:
-        return sum(len(run.keys) for run in self._runs)
+        return sum(part.contents(number).pieces for part, number in self._owners.values())
 
     @property
     def packs(self) -> frozenset[PackName]:
         """The packs whose content it knows."""
-        return frozenset(self._numbers)
+        return frozenset(self._owners)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What it is made of at this moment."""
+        return (self._memory, *self._stored)
+
+    @property
+    def stored(self) -> tuple[StoredPart, ...]:
+        """Those of its parts that are index objects."""
+        return self._stored
+
+    def __contains__(self, pack: object) -> bool:
+        return pack in self._owners
 
     def find(self, content_id: bytes) -> Location | None:
         """Where content of this id lies, or None."""
@@ -83,41 +105,57 @@ class Index:
         """Every place where content of this id lies: two writers at once may both have stored it."""
         key = np.uint64(int.from_bytes(content_id[:8], "big"))
         rest = content_id[8:]
-        for run in self._runs:
-            at = int(run.keys.searchsorted(key))
-            while at < len(run.keys) and run.keys[at] == key:
-                row = run.rows[at]
-                pack = self._packs[int(row["pack"])]
-                if pack is not None and row["rest"].tobytes() == rest:
-                    yield Location(pack, _place(row))
-                at += 1
+        version = self._version
+        found = False
+        for part in self.parts:
+            try:
+                rows = list(part.find(key, rest))
+            except DataError as error:
+                # Its packs are in another part after this; what was found already may come again.
+                self._replaced(part, error)
+                yield from self.find_all(content_id)
+                return
+            for row in rows:
+                pack = part.packs[int(row["pack"])]
+                if pack is not None:
+                    found = True
+                    yield Location(pack, place_of(row))
+        if not found and self._version != version:
+            # Packs were handed from part to part meanwhile, and may have been met in neither.
+            with self._lock:
+                pass
+            yield from self.find_all(content_id)
 
     def entries(self, pack: PackName) -> list[Entry]:
-        """What a pack holds, by offset; nothing for one that is not known."""
-        number = self._numbers.get(pack)
-        if number is None:
-            return []
-        found = [row for run in self._runs for row in run.rows[run.rows["pack"] == number]]
-        entries = [
-            Entry(int(row["first"]).to_bytes(8, "big") + row["rest"].tobytes(), _place(row)) for row in found
-        ]
-        return sorted(entries, key=lambda entry: entry.place.offset)
+        """What a pack holds, by offset; nothing for one that is not known. Goes through all rows of its part."""
+        found: list[Entry] = []
+        owner = self._owners.get(pack)
+        if owner is not None:
+            part, number = owner
+            found = [entry_of(row) for rows in part.scan() for row in rows[rows["pack"] == number]]
+        return sorted(found, key=lambda entry: entry.place.offset)
 
-    def uses(self, needed: NDArray[np.uint64], *, spared: Container[PackName]) -> dict[PackName, PackUse]:
+    def contents(self, pack: PackName) -> Contents:
+        """What a known pack holds in sum."""
+        part, number = self._owners[pack]
+        return part.contents(number)
+
+    def owner(self, pack: PackName) -> tuple[Part, int]:
+        """The part that answers for a known pack, and the pack's number there."""
+        return self._owners[pack]
+
+    def uses(self, needed: Keys, *, spared: Container[PackName]) -> dict[PackName, PackUse]:
         """How much of each pack is needed, for `needed` keys that are sorted. Packs in `spared` come last.
 
         Content that lies in several packs is counted as needed in all, and as `first` in one of them.
         """
-        packs = list(self._packs)
-        hits = [run.rows[_contained(run.keys, needed)] for run in self._runs]
-        rows = np.concatenate(hits) if hits else np.zeros(0, _ROW)
+        packs, hits = self._hits(needed)
         late = np.array([pack is None or pack in spared for pack in packs], bool)
-        rows = rows[np.lexsort((rows["pack"], late[rows["pack"]], rows["first"]))]
-        unique = np.ones(len(rows), bool)
-        unique[1:] = rows["first"][1:] != rows["first"][:-1]
-        all_bytes = np.bincount(rows["pack"], rows["stored"], len(packs))
-        first_bytes = np.bincount(rows["pack"][unique], rows["stored"][unique], len(packs))
-        pieces = np.bincount(rows["pack"][unique], minlength=len(packs))
+        first = _first_of_each(hits, late)
+        size = len(packs)
+        all_bytes = np.bincount(hits.packs, hits.stored, size)
+        first_bytes = np.bincount(hits.packs[first], hits.stored[first], size)
+        pieces = np.bincount(hits.packs[first], minlength=size)
         return {
             pack: PackUse(int(all_bytes[number]), int(first_bytes[number]), int(pieces[number]))
             for number, pack in enumerate(packs)
@@ -126,75 +164,128 @@ class Index:
 
     def add(self, pack: PackName, entries: Sequence[Entry]) -> None:
         """Learn what a pack holds. A pack that is known already is left as it is."""
-        self._add(pack, _rows(entries))
+        self._add([(pack, rows_of_entries(entries))])
 
     def add_table(self, pack: PackName, table: Table) -> None:
         """The same from a stored pack's own table."""
-        rows = np.zeros(len(table), _ROW)
-        for name in ("first", "rest", "offset", "stored", "plain", "kind", "codec"):
-            rows[name] = table[name]
-        self._add(pack, rows)
+        self.add_tables([(pack, table)])
 
-    def _add(self, pack: PackName, rows: _Rows) -> None:
+    def add_tables(self, tables: Iterable[tuple[PackName, Table]]) -> None:
+        """The same for many packs at once, which is cheaper than one by one."""
+        self._add([(pack, rows_of_table(table)) for pack, table in tables])
+
+    def attach(self, part: StoredPart, packs: Container[PackName]) -> None:
+        """Let this part answer for those of its packs that are in `packs`, instead of whoever did."""
         with self._lock:
-            if pack in self._numbers:
-                return
-            rows["pack"] = number = len(self._packs)
-            self._packs.append(pack)
-            self._numbers[pack] = number
-            self._runs = _merged((*self._runs, _run(rows)))
+            self._version += 1
+            for number, pack in enumerate(part.packs):
+                if pack is None or pack not in packs:
+                    part.packs[number] = None
+                else:
+                    self._disown(pack)
+                    self._owners[pack] = (part, number)
+            self._stored = (*self._stored, part)
+            self._drop_idle()
 
     def forget(self, packs: Iterable[PackName]) -> None:
         """Stop answering with these packs, because they are gone from the store."""
         with self._lock:
+            known = [pack for pack in packs if pack in self._owners]
+            for pack in known:
+                self._disown(pack)
+            if known:
+                self._drop_idle()
+
+    def move(self, packs: Iterable[PackName], tables: Iterable[tuple[PackName, Table]]) -> None:
+        """Let memory answer for packs with these tables, and nobody for what else is among `packs`."""
+        with self._lock:
+            self._version += 1
             for pack in packs:
-                number = self._numbers.pop(pack, None)
-                if number is not None:
-                    self._packs[number] = None
+                self._disown(pack)
+            self._learn([(pack, rows_of_table(table)) for pack, table in tables])
+            self._drop_idle()
+
+    def answers_with(self, part: Part) -> bool:
+        """Whether any pack is still answered for by this part."""
+        return any(one is part for one in self.parts)
+
+    def _add(self, tables: list[tuple[PackName, Rows]]) -> None:
+        with self._lock:
+            self._learn(tables)
+
+    def _learn(self, tables: list[tuple[PackName, Rows]]) -> None:
+        fresh = [table for table in dict(tables).items() if table[0] not in self._owners]
+        start = len(self._memory.packs)
+        self._memory.add(fresh)
+        for number, (pack, _) in enumerate(fresh, start):
+            self._owners[pack] = (self._memory, number)
+
+    def _disown(self, pack: PackName) -> None:
+        part, number = self._owners.pop(pack, (None, 0))
+        if part is not None:
+            part.packs[number] = None
+
+    def _drop_idle(self) -> None:
+        """Let go of the memory of parts that answer for nothing, or little."""
+        self._stored = tuple(part for part in self._stored if any(part.packs))
+        if self._memory.is_sparse:
+            tables, self._memory = self._memory.live(), MemoryPart()
+            self._memory.add(tables)
+            for number, (pack, _) in enumerate(tables):
+                self._owners[pack] = (self._memory, number)
+
+    def _hits(self, needed: Keys) -> tuple[list[PackName | None], _Hits]:
+        for _ in range(_ATTEMPTS):
+            version = self._version
+            packs: list[PackName | None] = []
+            found = [_Hits(np.empty(0, np.uint64), np.empty(0, np.uint32), np.empty(0, np.uint32))]
+            for part in self.parts:
+                try:
+                    found += _hits_of(part, needed, len(packs))
+                except DataError as error:
+                    self._replaced(part, error)
+                    break
+                packs += part.packs
+            else:
+                if self._version == version:
+                    return packs, _alive(found, packs)
+        raise StoreUnavailable("The index objects changed each time they were read.")
+
+    def _replaced(self, part: Part, error: DataError) -> None:
+        if self._replace is None or not isinstance(part, StoredPart):
+            raise error
+        self._replace(part, error)
 
 
-def _rows(entries: Sequence[Entry]) -> _Rows:
-    rows = np.zeros(len(entries), _ROW)
-    ids = np.frombuffer(
-        b"".join(entry.content_id for entry in entries), np.dtype([("f", ">u8"), ("r", "V24")])
-    )
-    rows["first"], rows["rest"] = ids["f"], ids["r"]
-    for name, column in zip(
-        ("offset", "stored", "plain", "kind", "codec"),
-        zip(*(e.place for e in entries), strict=True),
-        strict=True,
-    ):
-        rows[name] = column
-    return rows
+def _hits_of(part: Part, needed: Keys, base: int) -> list[_Hits]:
+    hits = []
+    for rows in part.scan():
+        keys = keys_of(rows)
+        hit = contained(keys, needed)
+        packs = rows["pack"][hit].astype(np.uint32) + np.uint32(base)
+        hits.append(_Hits(keys[hit], packs, rows["stored"][hit].astype(np.uint32)))
+    return hits
 
 
-def _run(rows: _Rows) -> _Run:
-    keys = rows["first"].astype(np.uint64)
-    order = np.argsort(keys, kind="stable")
-    return _Run(keys[order], rows[order])
+def _alive(found: list[_Hits], packs: list[PackName | None]) -> _Hits:
+    """All of them together, but for those in packs that nobody answers for."""
+    joined = _Hits(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    alive = np.array([pack is not None for pack in packs], bool)
+    live = alive[joined.packs] if len(alive) else np.zeros(0, bool)
+    return _Hits(*(column[live] for column in joined))
 
 
-def _contained(keys: NDArray[np.uint64], needed: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which keys are among the needed ones; both are sorted."""
-    if not len(needed):
-        return np.zeros(len(keys), bool)
-    at = np.minimum(needed.searchsorted(keys), len(needed) - 1)
-    return np.asarray(needed[at] == keys)
-
-
-def _merged(runs: tuple[_Run, ...]) -> tuple[_Run, ...]:
-    """Join the newest runs until each is at least twice as long as the next: few runs, little copying."""
-    while len(runs) > 1 and len(runs[-2].keys) < 2 * len(runs[-1].keys):
-        *older, one, other = runs
-        runs = (*older, _run(np.concatenate((one.rows, other.rows))))
-    return runs
-
-
-def _place(row: Any) -> Place:
-    return Place(
-        int(row["offset"]),
-        int(row["stored"]),
-        int(row["plain"]),
-        ContentKind(int(row["kind"])),
-        Codec(int(row["codec"])),
-    )
+def _first_of_each(hits: _Hits, late: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which hit counts of those with one key: one in a pack that is not late, if there is any."""
+    first = np.ones(len(hits.keys), bool)
+    order = np.argsort(hits.keys, kind="stable")
+    again = hits.keys[order][1:] == hits.keys[order][:-1]
+    # Nearly all content lies in one place only, so the rest is put in order alone.
+    several = np.zeros(len(order), bool)
+    several[1:] |= again
+    several[:-1] |= again
+    chosen = order[several]
+    packs = hits.packs[chosen]
+    chosen = chosen[np.lexsort((packs, late[packs], hits.keys[chosen]))]
+    first[chosen[1:]] = hits.keys[chosen[1:]] != hits.keys[chosen[:-1]]
+    return first

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.format import (
     ATTRIBUTES,
+    CENSUS,
     CONDEMNED,
     CONFIG_NAME,
     EPOCHS,
+    INDEX,
     KEYS,
     NODES,
     PACKS,
@@ -29,6 +31,8 @@ _PREFIXES = (
     RETIRED,
     CONDEMNED,
     VERIFIED,
+    INDEX,
+    CENSUS,
 )
 
 

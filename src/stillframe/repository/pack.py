@@ -95,6 +95,10 @@ class PackName:
     def __str__(self) -> str:
         return f"{self.prefix}{self.key_reference}/{self.pack_id.hex()}"
 
+    def __hash__(self) -> int:
+        # The id is random, and bytes remember their hash: sets of thousands of packs are compared all the time.
+        return hash(self.pack_id)
+
     @classmethod
     def parse(cls, name: str) -> Self:
         """Read an object's name; raises StoredDataCorrupt for one that no pack has."""

@@ -12,6 +12,7 @@ from stillframe.repository.extents import Extent
 from stillframe.repository.facts import SnapshotDocument
 from stillframe.repository.fetch import FetchGroup, Piece
 from stillframe.repository.format import BLOCK, CHUNK_BYTES, ContentKind
+from stillframe.repository.local import LocalFiles, frame_around
 from stillframe.repository.tree import DirectoryEntry, FileEntry, Tree
 
 
@@ -29,11 +30,13 @@ class SnapshotReader:
         store: ObjectStore,
         content: ContentReader,
         release: Callable[[], None],
+        local: LocalFiles | None = None,
     ) -> None:
         self._document = document
         self._store = store
         self._content = content
         self._release = release
+        self._local = local
         self._tree = Tree(content, document.root)
 
     def __enter__(self) -> Self:
@@ -47,6 +50,14 @@ class SnapshotReader:
     def close(self) -> None:
         """Let go of the content. Closing twice does nothing."""
         self._release()
+
+    def beside(self, local: LocalFiles | None) -> "SnapshotReader":
+        """The same snapshot, read with the help of local files: pages of relation files that they have are not
+        fetched. It is open for as long as this one is.
+        """
+        return SnapshotReader(
+            self._document, store=self._store, content=self._content, release=self._release, local=local
+        )
 
     @property
     def document(self) -> SnapshotDocument:
@@ -82,7 +93,7 @@ class SnapshotReader:
             if extent.frame is None:
                 parts.append(bytes(extent.count * BLOCK))
                 continue
-            frame = self._content.load(ContentKind.PAGES, extent.frame)
+            frame = self._frame(entry, extent, extent.frame)
             part = frame[extent.index * BLOCK : (extent.index + extent.count) * BLOCK]
             if len(part) != extent.count * BLOCK:
                 raise StoredDataCorrupt(f"The frame {extent.frame.hex()} is shorter than its extent.")
@@ -114,7 +125,15 @@ class SnapshotReader:
 
     def fetch(self, group: FetchGroup) -> Iterator[Piece]:
         """The pieces of a group: bytes and where they belong. Call it from as many threads as you like."""
-        return fetch.fetch(self._store, self._content, group)
+        return fetch.fetch(self._store, self._content, group, local=self._local)
+
+    def _frame(self, entry: FileEntry, extent: Extent, frame: bytes) -> bytes:
+        if self._local is not None:
+            found = frame_around(self._content, entry.path, extent, local=self._local)
+            if found is not None:
+                self._local.took(extent.count * BLOCK)
+                return found
+        return self._content.load(ContentKind.PAGES, frame)
 
     def _read_chunks(self, entry: FileEntry, offset: int, end: int) -> bytes:
         parts = []

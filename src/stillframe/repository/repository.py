@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Self
 
@@ -17,14 +17,14 @@ from blake3 import blake3
 
 from stillframe.domain.clock import Clock, IdSource, SystemClock
 from stillframe.domain.identifiers import KmsKeyId, SnapshotId
-from stillframe.errors import DataError, InvalidRequest, ObjectMissing
+from stillframe.errors import DataError, InvalidRequest, KeyUnavailable, ObjectMissing
 from stillframe.kms import KeyManagement
 from stillframe.objectstore import ObjectStore
 from stillframe.repository import check
 from stillframe.repository.accounting import RepositoryUsage, account
 from stillframe.repository.check import CheckProgress, CheckReport, Level
 from stillframe.repository.codec import ContentCodec
-from stillframe.repository.collecting import Sweep, SweepPolicy, SweepReport, present_packs
+from stillframe.repository.collecting import Sweep, SweepPolicy, SweepReport
 from stillframe.repository.config import DataKeys, open_config
 from stillframe.repository.content import ContentReader
 from stillframe.repository.crypto import DataKey
@@ -39,7 +39,8 @@ from stillframe.repository.facts import (
     SnapshotStatistics,
 )
 from stillframe.repository.format import ATTRIBUTES, EPOCHS, PINS, SNAPSHOTS
-from stillframe.repository.library import PackLibrary, exists
+from stillframe.repository.indexing import IndexKeeper, IndexPolicy, IndexState
+from stillframe.repository.library import PackLibrary, exists, present_packs
 from stillframe.repository.measure import RepositoryStatistics, measure
 from stillframe.repository.pins import create_pin
 from stillframe.repository.reader import SnapshotReader
@@ -48,7 +49,8 @@ from stillframe.repository.session import WriteSession
 from stillframe.repository.tree import Tree
 from stillframe.repository.vault import Vault
 from stillframe.repository.verified import VerifiedPacks
-from stillframe.repository.writer import Commit, SnapshotWriter
+from stillframe.repository.walking import NodeMemory
+from stillframe.repository.writer import Commit, End, SnapshotWriter
 
 
 class Repository:
@@ -66,6 +68,7 @@ class Repository:
         repository_id: uuid.UUID,
         clock: Clock,
         entropy: Callable[[int], bytes],
+        index_policy: IndexPolicy | None = None,
     ) -> None:
         self._store = store
         self._keys = data_keys
@@ -73,8 +76,10 @@ class Repository:
         self._clock = clock
         self._entropy = entropy
         self._vault = Vault(store, data_keys, repository_id=repository_id, entropy=entropy)
+        self._indexes = IndexKeeper(store, policy=index_policy or IndexPolicy(), entropy=entropy)
         self._lock = threading.Lock()
         self._libraries: dict[str, PackLibrary] = {}
+        self._nodes: dict[str, NodeMemory] = {}
         self._swept: tuple[bytes, SweepReport] | None = None
         """What was listed when a sweep last found nothing to do."""
 
@@ -87,6 +92,7 @@ class Repository:
         clock: Clock | None = None,
         ids: IdSource = uuid.uuid4,
         entropy: Callable[[int], bytes] = os.urandom,
+        index_policy: IndexPolicy | None = None,
     ) -> Self:
         """The repository in this store, made if the store is empty. `entropy` gives that many random bytes.
 
@@ -95,7 +101,14 @@ class Repository:
         clock = clock or SystemClock()
         config = open_config(store, ids=ids)
         data_keys = DataKeys(store, keys, config=config, entropy=entropy)
-        return cls(store, data_keys, repository_id=config.id, clock=clock, entropy=entropy)
+        return cls(
+            store,
+            data_keys,
+            repository_id=config.id,
+            clock=clock,
+            entropy=entropy,
+            index_policy=index_policy,
+        )
 
     @property
     def id(self) -> uuid.UUID:
@@ -123,7 +136,8 @@ class Repository:
             # Before the packs are listed: what the parent refers to has been stored by then.
             document = self._parent_document(parent, key_reference=key.reference)
             # Packs that carry our id are those of an attempt that died: we hold its claim, and have none yet.
-            library = self._refreshed_library(key.reference, finished=frozenset({snapshot_id.bytes}))
+            library = self._library(key.reference)
+            library.refresh(finished=frozenset({snapshot_id.bytes}), at_least=session.generation)
             reader = ContentReader(self._store, library, ContentCodec(key))
             content = session.content(library, level=level, entropy=self._entropy)
         except BaseException:
@@ -135,7 +149,7 @@ class Repository:
             parent=Tree(reader, document.root) if document is not None else None,
             parent_document=document,
             commit=self._committer(session, key, snapshot_id=snapshot_id, parent_id=parent),
-            end=session.end,
+            end=self._ender(session, library),
         )
 
     def open_snapshot(self, snapshot_id: SnapshotId) -> SnapshotReader:
@@ -168,7 +182,8 @@ class Repository:
 
     def unpin(self, pin_id: uuid.UUID) -> None:
         """Let go of what a pin keeps; one that is not there is no error. Open readers go on reading."""
-        retire(self._store, f"{PINS}{pin_id}", token=self._random_id())
+        with self._epoch():
+            retire(self._store, f"{PINS}{pin_id}", token=self._random_id())
 
     def pin_ids(self) -> Iterator[uuid.UUID]:
         """The ids of all pins, in their order. Raises StoredDataCorrupt for one that has no UUID for a name."""
@@ -225,7 +240,9 @@ class Repository:
 
         Its content stays until a sweep; open readers go on reading.
         """
-        retire(self._store, f"{SNAPSHOTS}{snapshot_id}", token=self._random_id())
+        # Somebody else may delete it at the same time, and the copy must not outlive what it refers to.
+        with self._epoch():
+            retire(self._store, f"{SNAPSHOTS}{snapshot_id}", token=self._random_id())
         self._store.delete(f"{ATTRIBUTES}{snapshot_id}")
 
     def sweep(self, *, dry_run: bool = False, policy: SweepPolicy | None = None) -> SweepReport:
@@ -302,8 +319,39 @@ class Repository:
 
     def content_of(self, reference: str) -> tuple[PackLibrary, ContentReader]:
         """The packs of a data key, freshly listed, and their content; for this package's own use."""
-        library = self._refreshed_library(reference)
+        library = self._looked_into(reference)
         return library, ContentReader(self._store, library, ContentCodec(library.key))
+
+    def nodes_of(self, reference: str) -> NodeMemory:
+        """What sweeps of this process have read of the nodes of a data key; for this package's own use."""
+        with self._lock:
+            return self._nodes.setdefault(reference, NodeMemory())
+
+    def keep_index(self, libraries: Iterable[PackLibrary]) -> None:
+        """See to the index objects of these packs, after a sweep; for this package's own use. Never raises."""
+        for library in libraries:
+            self._indexes.after_sweep(library)
+        self._indexes.remove_lost()
+
+    def rebuild_index(self) -> IndexState:
+        """Make all index objects anew from the packs' own trailers, beside writers and readers.
+
+        Raises Conflict while somebody else writes some, and KeyUnavailable when a data key cannot be had.
+        """
+        for reference in self.data_key_references():
+            key = self._keys.cached(reference)
+            self._indexes.rebuild(PackLibrary(self._store, key, believe_index=False))
+        return self.index_state()
+
+    def index_state(self) -> IndexState:
+        """How many packs the index objects tell of, for the data keys that can be had."""
+        states = [self._indexes.state(library) for library in self._readable_libraries()]
+        return IndexState(
+            objects=sum(state.objects for state in states),
+            bytes=sum(state.bytes for state in states),
+            packs=sum(state.packs for state in states),
+            covered=sum(state.covered for state in states),
+        )
 
     def rewrap(self, kms_key_id: KmsKeyId) -> bool:
         """Wrap what is encrypted under this KMS key under its newest material; False when nothing is.
@@ -327,7 +375,7 @@ class Repository:
             with contextlib.suppress(DataError):
                 document = self._with_attributes(document)
             key = self._keys.unwrap(document.key_reference)
-            library = self._refreshed_library(key.reference)
+            library = self._looked_into(key.reference)
         except BaseException:
             epoch.end()
             raise
@@ -348,12 +396,31 @@ class Repository:
     def _random_id(self) -> uuid.UUID:
         return uuid.UUID(bytes=self._entropy(16), version=4)
 
-    def _refreshed_library(self, reference: str, *, finished: frozenset[bytes] = frozenset()) -> PackLibrary:
+    def _library(self, reference: str) -> PackLibrary:
         key = self._keys.cached(reference)
         with self._lock:
-            library = self._libraries.setdefault(reference, PackLibrary(self._store, key))
-        library.refresh(finished=finished)
+            return self._libraries.setdefault(reference, PackLibrary(self._store, key))
+
+    def _readable_libraries(self) -> Iterator[PackLibrary]:
+        for reference in self.data_key_references():
+            try:
+                library = self._library(reference)
+            except (DataError, KeyUnavailable):
+                continue
+            yield library
+
+    def _looked_into(self, reference: str) -> PackLibrary:
+        library = self._library(reference)
+        library.look()
         return library
+
+    def _ender(self, session: WriteSession, library: PackLibrary) -> End:
+        def end(*, committed: bool) -> None:
+            session.end(committed=committed)
+            if committed:
+                self._indexes.after_commit(library)
+
+        return end
 
     def _parent_document(self, parent: SnapshotId | None, *, key_reference: str) -> SnapshotDocument | None:
         if parent is None:

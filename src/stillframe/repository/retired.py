@@ -17,7 +17,9 @@ from stillframe.repository.format import RETIRED
 def retire(store: ObjectStore, name: str, *, token: uuid.UUID) -> None:
     """Delete the document of this name; one that is not there is no error. `token` is a fresh random id.
 
-    Durable when it returns; whatever it raises, the document can still be opened or its copy is there.
+    The caller has an epoch open: what the document refers to may go as soon as somebody else has deleted it, and no
+    copy may be made after that. Durable when it returns; whatever it raises, the document can still be opened or its
+    copy is there.
     """
     try:
         data = store.get(name)

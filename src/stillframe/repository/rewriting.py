@@ -92,7 +92,7 @@ class Rewriter:
         """Which other packs hold needed content of this one, and the rest of it, verified."""
         others: list[PackName] = []
         pieces: list[_Piece] = []
-        for entry in self._library.index.entries(name):
+        for entry in self._library.entries(name):
             if not is_needed(entry.content_id):
                 continue
             other = self._other_copy(entry)

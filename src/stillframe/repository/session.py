@@ -36,6 +36,11 @@ class WriteSession:
             self._epoch.release()
             raise
 
+    @property
+    def generation(self) -> int:
+        """What the writer has promised: it relies on nothing that this list of condemned packs or an older one has."""
+        return self._epoch.generation
+
     def content(self, library: PackLibrary, *, level: int, entropy: Callable[[int], bytes]) -> ContentWriter:
         """Where the snapshot's content is stored."""
         self._publisher = PackPublisher(self._store, library, writer=self._id.bytes, entropy=entropy)

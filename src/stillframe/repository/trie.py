@@ -32,6 +32,9 @@ class NodeSink(NodeSource, Protocol):
         ...
 
 
+_MOST_DECODED = 512
+"""Nodes of some kilobytes each."""
+
 _Built = dict[str, Record] | tuple[int, bytes]
 """A subtree: its records while they are few enough for one leaf, else how many there are and its node."""
 
@@ -42,12 +45,13 @@ class NameMap(Generic[Record]):
     def __init__(self, nodes: NodeSource, kind: ContentKind) -> None:
         self._nodes = nodes
         self._kind = kind
+        self._decoded: dict[bytes, MapLeaf[Record] | MapInner] = {}
 
     def find(self, root: bytes | None, name: str) -> Record | None:
         """The record of this name, or None."""
         digest, depth = _digest(name), 0
         while root is not None:
-            node = self._load(root)
+            node = self._recent(root)
             if isinstance(node, MapLeaf):
                 return next((record for record in node.records if record.name == name), None)
             root = node.children[_digit(digest, depth)][1]
@@ -76,6 +80,15 @@ class NameMap(Generic[Record]):
             for _, child in node.children:
                 yield from self.nodes(child, skip=skip)
         skip.add(root)
+
+    def _recent(self, node_id: bytes) -> MapLeaf[Record] | MapInner:
+        """A node that is asked for again and again, name after name: decoding it takes longer than looking in it."""
+        node = self._decoded.get(node_id)
+        if node is None:
+            if len(self._decoded) >= _MOST_DECODED:
+                self._decoded.clear()
+            node = self._decoded[node_id] = self._load(node_id)
+        return node
 
     def _load(self, node_id: bytes) -> MapLeaf[Record] | MapInner:
         node: MapLeaf[Record] | MapInner = decode(self._kind, self._nodes.load(self._kind, node_id))

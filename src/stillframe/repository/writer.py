@@ -10,6 +10,7 @@ import msgspec
 
 from stillframe.errors import InvalidRequest, StillframeError
 from stillframe.repository.content import ContentWriter
+from stillframe.repository.extents import Extent
 from stillframe.repository.facts import SnapshotDocument, SnapshotFacts, SnapshotStatistics
 from stillframe.repository.files import FileContent, FileDone, FileWriter, PageCount
 from stillframe.repository.format import ContentKind
@@ -117,6 +118,22 @@ class SnapshotWriter:
             file.name: file_entry(directory, file) for file in self._parent.file_map.records(record.files)
         }
 
+    def parent_extents(self, path: str, *, first: int, end: int) -> list[Extent]:
+        """Where the parent has the pages [first, end) of a relation file, as far as it has them.
+
+        Raises what reading the page table raises.
+        """
+        entry = self.parent_file(path)
+        if self._parent is None or entry is None or first >= entry.blocks:
+            return []
+        return list(self._parent.extents(entry.record, first=first, end=min(end, entry.blocks)))
+
+    def directory_sizes(self) -> dict[str, int]:
+        """The bytes of the files in each directory so far, without those in directories below."""
+        with self._lock:
+            directories = dict(self._directories)
+        return {path: self._totals(directory)[1] for path, directory in directories.items()}
+
     def add_directory(self, path: str, *, mode: int) -> None:
         """A directory, "" for the data directory itself, with these permission bits.
 
@@ -171,7 +188,8 @@ class SnapshotWriter:
             self._require_open()
             if self._being_written:
                 raise InvalidRequest(f"{min(self._being_written)!r} is still being written.")
-        directories = [self._stored(directory) for directory in self._directories.values()]
+        editor = NameMapEditor[FileRecord](self._nodes, ContentKind.FILE_MAP)
+        directories = [self._stored(directory, editor) for directory in self._directories.values()]
         root = NameMapEditor[DirectoryRecord](self._nodes, ContentKind.DIRECTORY_MAP).build(directories)
         self._content.finish()
         document = self._commit(facts, self._statistics(directories), root)
@@ -222,16 +240,28 @@ class SnapshotWriter:
             raise InvalidRequest(f"The directory of {path!r} has not been added.")
         return directory
 
-    def _stored(self, directory: _Directory) -> DirectoryRecord:
-        """Store a directory's file map; the totals follow from the parent's and the changes."""
-        base, editor = directory.base, NameMapEditor[FileRecord](self._nodes, ContentKind.FILE_MAP)
-        count, size = base.count, base.size
-        for name, new in directory.changes.items():
-            for record, sign in ((editor.find(base.files, name), -1), (new, 1)):
-                count += sign * (record is not None)
-                size += sign * (record.size if record is not None else 0)
+    def _stored(self, directory: _Directory, editor: NameMapEditor[FileRecord]) -> DirectoryRecord:
+        """Store a directory's file map."""
+        base = directory.base
+        count, size = self._totals(directory)
         files = editor.edit(base.files, directory.changes)
         return DirectoryRecord(base.name, base.mode, files, count, size)
+
+    def _totals(self, directory: _Directory) -> tuple[int, int]:
+        """Files, and their bytes: what follows from the parent's and the changes."""
+        base = directory.base
+        count, size = base.count, base.size
+        for name, new in directory.changes.items():
+            for record, sign in ((self._inherited(base, name), -1), (new, 1)):
+                count += sign * (record is not None)
+                size += sign * (record.size if record is not None else 0)
+        return count, size
+
+    def _inherited(self, base: DirectoryRecord, name: str) -> FileRecord | None:
+        """A file of the parent that the directory began with."""
+        if self._parent is None or base.files is None:
+            return None
+        return self._parent.file_map.find(base.files, name)
 
     def _statistics(self, directories: Sequence[DirectoryRecord]) -> SnapshotStatistics:
         return SnapshotStatistics(

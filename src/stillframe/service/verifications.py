@@ -91,7 +91,12 @@ def _first(moments: Iterable[datetime]) -> datetime | None:
 
 
 def _sentence(finding: Finding) -> str:
-    parts = [finding.object, f"snapshot {finding.snapshot_id}" if finding.snapshot_id else None, finding.path]
-    named = ", ".join(part for part in parts if part)
-    pages = f", page {finding.first_block}" if finding.first_block is not None else ""
+    snapshot = f"snapshot {finding.snapshot_id}" if finding.snapshot_id else None
+    named = ", ".join(part for part in (finding.object, snapshot, finding.path, finding.relation) if part)
+    pages = f", {_pages(finding)}" if finding.first_block is not None else ""
     return f"{finding.problem} [{named}{pages}]" if named else finding.problem
+
+
+def _pages(finding: Finding) -> str:
+    first, count = finding.first_block or 0, finding.blocks or 1
+    return f"page {first}" if count == 1 else f"pages {first}-{first + count - 1}"

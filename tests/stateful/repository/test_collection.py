@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from stillframe.errors import ObjectMissing
-from stillframe.repository import SweepPolicy, collecting, epochs
+from stillframe.repository import SweepPolicy, collecting, epochs, indexing
 from stillframe.repository.marking import Marking
 from support.repository_history import GRADUAL, IDS, WHOLE, history, switched_keys, wander
 from support.repository_schedule import SwitchedKeys, Turn
@@ -93,6 +93,10 @@ class Collection(RuleBasedStateMachine):
     def go_wrong(self, turns: bytes, who: int, how: Turn) -> None:
         self.go(turns)
         self.history.step(who, how)
+
+    @rule(number=st.integers(0, 999), how=st.sampled_from(["lose_index", "damage_index", "replay_index"]))
+    def something_befalls_the_index(self, number: int, how: str) -> None:
+        getattr(self.history, how)(number)
 
     @rule()
     def come_to_rest(self) -> None:
@@ -170,6 +174,12 @@ BROKEN: dict[str, tuple[object, str, object]] = {
         mock.Mock(return_value=True),
     ),
     "an epoch says it has seen every list": (epochs, "newest_number", mock.Mock(return_value=10**9)),
+    "index objects stay when others tell what they tell": (indexing.IndexKeeper, "_remove", mock.Mock()),
+    "no index object is ever written": (
+        indexing.IndexKeeper,
+        "_write",
+        mock.Mock(),
+    ),
 }
 
 

@@ -53,10 +53,9 @@ def test_an_empty_mount_point_is_not_taken_for_the_store(tmp_path: Path) -> None
 def test_files_of_dead_writers_are_removed_and_those_of_living_ones_kept(tmp_path: Path) -> None:
     store = LocalObjectStore(tmp_path)
     (tmp_path / ".tmp" / "stale").write_bytes(b"half of somethi")
-    living, descriptor = store._open_temporary()
-    LocalObjectStore(tmp_path)
-    assert temporaries(tmp_path) == [living]
-    os.close(descriptor)
+    with store._publications.begin(tmp_path) as living:
+        LocalObjectStore(tmp_path)
+        assert temporaries(tmp_path) == [living.path]
     LocalObjectStore(tmp_path)
     assert temporaries(tmp_path) == []
 
@@ -176,3 +175,73 @@ def test_the_claim_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
         process.communicate(timeout=10)
     store.claim("content").release()
     assert list((tmp_path / ".claims").iterdir()) == []
+
+
+def synced_directories(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The directories that are synced from now on."""
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if target.is_dir():
+            synced.append(target)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return synced
+
+
+def test_what_a_killed_process_left_named_is_synced_before_anything_else_gets_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    store.put("a/1", b"x")
+    store.put("b/1", b"x")
+    mark = tmp_path / ".tmp" / f"{'0' * 32}+a"
+    os.link(tmp_path / "a" / "1", mark)
+    (tmp_path / ".tmp" / f"{'1' * 32}+b").write_bytes(b"never named")
+    synced = synced_directories(monkeypatch)
+    store.put("c", b"x")
+    assert synced == [tmp_path / "a", tmp_path]
+    assert temporaries(tmp_path) == []
+
+
+def test_what_is_said_to_be_missing_or_to_exist_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    store.put("a/1", b"x")
+    synced = synced_directories(monkeypatch)
+    for ask in (lambda: store.get("a/2"), lambda: store.size("a/2")):
+        with pytest.raises(ObjectMissing):
+            ask()
+    store.delete("a/2")
+    assert synced == [tmp_path / "a"] * 3
+    with pytest.raises(Conflict):
+        store.put("a/1", b"y", if_absent=True)
+    assert synced == [tmp_path / "a"] * 4
+
+
+def test_a_failed_sync_is_not_made_good_by_reading_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalObjectStore(tmp_path)
+    store.put("a/1", b"x")
+    real, failing = os.fsync, True
+
+    def fsync(descriptor: int) -> None:
+        if failing and Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path / "a":
+            raise OSError(errno.EIO, "input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StoreUnavailable):
+        store.put("a/2", b"y", if_absent=True)
+    for ask in (lambda: store.get("a/2"), lambda: store.size("a/2"), lambda: store.put("b", b"z")):
+        with pytest.raises(StoreUnavailable):
+            ask()
+    failing = False
+    assert store.get("a/2") == b"y"
+    store.put("b", b"z")
+    assert temporaries(tmp_path) == []

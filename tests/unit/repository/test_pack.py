@@ -229,9 +229,9 @@ def test_an_index_of_many_packs_needs_little_memory_for_each_entry() -> None:
         entries = [Entry(os.urandom(32), place._replace(offset=64 + at)) for at in range(100)]
         index.add(PackName(prefix=PACKS, key_reference="", pack_id=number.to_bytes(16, "big")), entries)
     assert len(index) == 20_000
-    held = sum(run.keys.nbytes + run.rows.nbytes for run in index._runs)
+    held = sum(run.keys.nbytes + run.rows.nbytes for run in index._memory._runs)
     assert held / len(index) <= 64
-    assert len(index._runs) <= 16
+    assert len(index._memory._runs) <= 16
 
 
 def test_a_missing_pack_is_missing() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.repository import Repository
-from support.repository import BLOCK, KEY, pages, repository_in, store_files
+from support.repository import BLOCK, KEY, facts, pages, repository_in, store_files
 
 pytestmark = pytest.mark.unit
 
@@ -40,3 +40,55 @@ def test_a_writer_knows_its_parents_document_and_files(repository: Repository) -
         assert writer.parent_file_count("base/5") == 2
         assert writer.parent_files("base/6") is None
         assert writer.parent_file_count("base/6") is None
+
+
+def test_a_writer_tells_where_the_parent_has_pages(repository: Repository) -> None:
+    parent = store_files(repository, FILES)
+    with repository.begin_snapshot(key_id=KEY, parent=parent.snapshot_id) as writer:
+        (both,) = writer.parent_extents("base/5/1249", first=0, end=1024)
+        assert (both.first, both.count) == (0, 2)
+        (second,) = writer.parent_extents("base/5/1249", first=1, end=2)
+        assert (second.first, second.count, second.index) == (1, 1, 1)
+        assert writer.parent_extents("base/5/1249", first=1024, end=2048) == []
+        assert writer.parent_extents("base/5/9", first=0, end=1024) == []
+
+
+def test_the_sizes_of_directories_follow_from_the_parents_and_the_changes(repository: Repository) -> None:
+    parent = store_files(repository, FILES)
+    with repository.begin_snapshot(key_id=KEY, parent=parent.snapshot_id) as writer:
+        writer.inherit_directory("")
+        writer.inherit_directory("base/5")
+        assert writer.directory_sizes() == {"": 3, "base/5": 3 * BLOCK}
+        writer.remove("base/5/1249")
+        relation = writer.relation("base/5/1259", mode=0o600, blocks=4)
+        relation.write_run(0, pages(4, 5, 6, 7))
+        relation.close()
+        new = writer.file("base/5/notes", mode=0o600)
+        new.write(b"seven b")
+        new.close()
+        assert writer.directory_sizes() == {"": 3, "base/5": 4 * BLOCK + 7}
+
+
+@pytest.mark.parametrize(
+    ("before", "zeros"), [(0, 0), (0, 5 << 20), (5, 100), (100, 3 << 20), (1 << 20, 1 << 20)]
+)
+def test_zeros_that_are_not_given_are_as_good_as_given_ones(
+    repository: Repository, before: int, zeros: int
+) -> None:
+    content = b"x" * before + bytes(zeros) + b"end"
+    with repository.begin_snapshot(key_id=KEY) as writer:
+        writer.add_directory("", mode=0o700)
+        told, given = writer.file("told", mode=0o600), writer.file("given", mode=0o600)
+        told.write(b"x" * before)
+        told.write_zeros(zeros)
+        told.write(b"end")
+        told.close()
+        given.write(content)
+        given.close()
+        document = writer.commit(facts())
+    with repository.open_snapshot(document.snapshot_id) as reader:
+        one, other = reader.entry("told"), reader.entry("given")
+        assert one is not None
+        assert other is not None
+        assert one.record.ref == other.record.ref
+        assert reader.read_file(one, 0, len(content)) == content

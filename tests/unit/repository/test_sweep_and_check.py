@@ -14,6 +14,7 @@ from stillframe.repository import Level, Repository, SnapshotDocument, SweepPoli
 from stillframe.repository.condemned import CondemnedList, create_list, newest_list
 from stillframe.repository.format import (
     ATTRIBUTES,
+    CENSUS,
     CONDEMNED,
     EPOCHS,
     KEYS,
@@ -55,7 +56,8 @@ def repository(tmp_path: Path, store: MemoryObjectStore) -> Repository:
 
 def kept(store: MemoryObjectStore) -> dict[str, bytes]:
     """All objects but those by which sweeps remember where they are."""
-    return {name: data for name, data in store.objects.items() if not name.startswith((CONDEMNED, RETIRED))}
+    own = (CENSUS, CONDEMNED, RETIRED)
+    return {name: data for name, data in store.objects.items() if not name.startswith(own)}
 
 
 def delete_at_once(store: MemoryObjectStore, document: SnapshotDocument) -> None:
