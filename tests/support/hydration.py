@@ -22,8 +22,11 @@ import pytest
 from stillframe.errors import ServerUnavailable, StoreUnavailable
 from stillframe.hydration import HydrationStatus, Hydrator, HydratorClient, probe, tag
 from stillframe.hydration.pages import PAGE_SIZE
+from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.settings import ServerSettings
+from support.hydration_pages import is_whole
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def page(number: int) -> bytes:
@@ -126,14 +129,29 @@ class Place:
 class HydratorProcess:
     """A hydrator that can be killed."""
 
-    def __init__(self, place: Place, *, check_pages: bool = False, descriptors: int | None = None) -> None:
-        """`descriptors` is how many it may have open, None for as many as this process."""
+    def __init__(
+        self,
+        place: Place,
+        *,
+        check_pages: bool = False,
+        descriptors: int | None = None,
+        checksums: bool = False,
+    ) -> None:
+        """`descriptors` is how many it may have open, None for as many as this process.
+
+        With `checksums` the pages are PostgreSQL's, and whole when they carry their checksum.
+        """
         self.client = HydratorClient(place.control)
         # A killed one leaves its socket behind.
         place.control.unlink(missing_ok=True)
-        command = [sys.executable, __file__, str(place.root), str(int(check_pages)), str(descriptors or 0)]
+        options = [str(int(check_pages)), str(descriptors or 0), str(int(checksums))]
+        command = [sys.executable, __file__, str(place.root), *options]
         self._process = subprocess.Popen(command, env=_environment())
-        eventually(self._armed)
+        try:
+            eventually(self._armed)
+        except BaseException:
+            self.kill()
+            raise
 
     def _armed(self) -> bool:
         assert self._process.poll() is None, "the hydrator ended"
@@ -146,11 +164,25 @@ class HydratorProcess:
         """How far it is."""
         return self.client.status()
 
+    def start(self, cluster: Cluster, settings: ServerSettings) -> None:
+        """Start a server on the directory, which holds the group for as long as it lives."""
+        group = self.client.descriptor()
+        # A shell starts the server, and uses the low numbers itself.
+        high = os.dup2(group, 200, inheritable=False)
+        os.close(group)
+        try:
+            cluster.start(settings, inherited=(high,))
+        finally:
+            os.close(high)
+
+    def begin_background(self) -> None:
+        """Have everything come; it may be complete already, and gone."""
+        with suppress(ServerUnavailable):
+            self.client.background()
+
     def complete(self) -> None:
         """Have everything come, and wait until the process has ended well."""
-        with suppress(ServerUnavailable):
-            # It may be complete already, and gone.
-            self.client.background()
+        self.begin_background()
         assert self._process.wait(SECONDS) == 0
 
     def ended(self) -> int | None:
@@ -257,7 +289,15 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def _be_hydrator(root: Path, *, check_pages: bool, descriptors: int) -> int:
+def _looks_whole(_path: str, _number: int, data: bytes) -> bool:
+    return data.startswith(b"page") and data.endswith(b"#")
+
+
+def _has_checksum(path: str, number: int, data: bytes) -> bool:
+    return any(data) and is_whole(data, path.rpartition("/")[2], number)
+
+
+def _be_hydrator(root: Path, *, check_pages: bool, descriptors: int, checksums: bool) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if descriptors:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
@@ -265,11 +305,16 @@ def _be_hydrator(root: Path, *, check_pages: bool, descriptors: int) -> int:
         root / "half",
         ReferenceSource(root / "reference"),
         control=root / "control",
-        page_is_whole=lambda _path, _number, data: data.startswith(b"page") and data.endswith(b"#"),
+        page_is_whole=_has_checksum if checksums else _looks_whole,
     )
     hydrator.arm(check_pages=check_pages)
     return 0 if hydrator.run() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(_be_hydrator(Path(sys.argv[1]), check_pages=sys.argv[2] == "1", descriptors=int(sys.argv[3])))
+    _root, _check, _descriptors, _checksums = sys.argv[1:]
+    sys.exit(
+        _be_hydrator(
+            Path(_root), check_pages=_check == "1", descriptors=int(_descriptors), checksums=_checksums == "1"
+        )
+    )

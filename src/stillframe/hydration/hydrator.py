@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from stillframe.errors import Cancelled, InternalError
@@ -45,14 +46,17 @@ class Hydrator:
         control: Path,
         page_is_whole: PageCheck,
         threads: int = 2,
+        local_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         """`control` is the path of the socket that `HydratorClient` asks; `threads` fill in the background.
 
+        `local_bytes` is how much of what the source gave so far did not have to be fetched.
         Raises PermissionMissing without CAP_SYS_ADMIN, OperatorError where the kernel has no such events.
         """
         self._directory = directory
         self._page_is_whole = page_is_whole
         self._threads = threads
+        self._local_bytes = local_bytes
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._armed = False
@@ -135,7 +139,9 @@ class Hydrator:
 
     def status(self) -> HydrationStatus:
         """How far it is."""
-        return self._ledger.status(files_left=self._files.count_left(), armed=self._armed)
+        status = self._ledger.status(files_left=self._files.count_left(), armed=self._armed)
+        local = min(self._local_bytes(), status.fetched_bytes)
+        return msgspec.structs.replace(status, local_bytes=local, fetched_bytes=status.fetched_bytes - local)
 
     def _group_to_inherit(self) -> int | None:
         return self._group.descriptor if self._armed and not self._stop.is_set() else None

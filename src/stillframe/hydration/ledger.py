@@ -9,7 +9,8 @@ import msgspec
 class HydrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes. `stalled` is why something waits for its content at this moment, None while nothing does.
 
-    `total_bytes` shrinks when files are truncated or deleted. `fetched_bytes` is what the source gave.
+    `total_bytes` shrinks when files are truncated or deleted. `fetched_bytes` is what the source gave, without the
+    `local_bytes` that it found on this machine.
     """
 
     total_bytes: int
@@ -20,6 +21,7 @@ class HydrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     fetched_bytes: int
     stalled: str | None
     armed: bool
+    local_bytes: int = 0
 
 
 class Ledger:

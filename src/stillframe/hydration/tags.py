@@ -8,6 +8,7 @@ filled, such as a new one at a path that was in use before.
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from stillframe.errors import OperatorError
@@ -68,9 +69,14 @@ def tagged(directory: Path) -> Iterator[Path]:
 
 
 def limits(directory: Path) -> Iterator[tuple[str, int]]:
-    """Path and limit of every tagged file below a directory. Raises OSError, OperatorError."""
+    """Path and limit of every tagged file below a directory. Raises OSError, OperatorError.
+
+    A server may remove files meanwhile; those that it removed are not told.
+    """
     for path in _files(str(directory)):
-        limit = limit_of(path)
+        limit = None
+        with suppress(FileNotFoundError):
+            limit = limit_of(path)
         if limit is not None:
             yield path, limit
 
@@ -79,7 +85,8 @@ def _files(directory: str) -> Iterator[str]:
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from _files(entry.path)
+                with suppress(FileNotFoundError):
+                    yield from _files(entry.path)
             elif entry.is_file(follow_symlinks=False):
                 yield entry.path
 

@@ -105,6 +105,31 @@ def test_after_a_crash_of_the_machine_torn_and_empty_pages_come_again(place: Pla
         hydrator.complete()
 
 
+@pytest.mark.parametrize("count", [_COUNT, 1500])
+def test_a_torn_page_of_a_visibility_map_becomes_zeros_and_never_again_the_snapshots(
+    place: Place, count: int
+) -> None:
+    """PostgreSQL clears bits in it without an image of the page in the WAL; the snapshot's page has them set."""
+    path = place.lay_out("16384_vm", pages(count))
+    with running(place) as (_, server):
+        # Not the last ones: a file that is complete has no tag any more.
+        server.do("read", "16384_vm", 0, (count - 10) * PAGE_SIZE)
+    with path.open("r+b") as file:
+        for number in (3, 4, 20):
+            file.seek(number * PAGE_SIZE + 1000)
+            file.write(bytes(PAGE_SIZE - 1000))
+        file.seek(2 * PAGE_SIZE)
+        file.write(bytes(PAGE_SIZE))
+    kept = pages(3)
+    for _ in range(2):
+        # Also when the machine stops again before anything was made of it.
+        with running(place, check_pages=True) as (_, server):
+            assert server.do("read", "16384_vm", 0, 5 * PAGE_SIZE) == kept + bytes(2 * PAGE_SIZE)
+    with running(place) as (hydrator, server):
+        hydrator.complete()
+        assert server.do("read", "16384_vm", 0, 5 * PAGE_SIZE) == kept + bytes(2 * PAGE_SIZE)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_hydrator_that_is_killed_in_the_middle_of_its_fills_leaves_nothing_wrong(
     place: Place, seed: int

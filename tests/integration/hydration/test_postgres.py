@@ -13,6 +13,7 @@ from stillframe.hydration import tag, tagged
 from stillframe.postgres.cluster import Cluster, StopMode
 from stillframe.postgres.connection import connect
 from support.hydration import HydratorProcess, Place, eventually, skip_unless_supported
+from support.hydration_changes import require_sound
 from support.postgres import (
     SMALL,
     cluster_in,
@@ -92,17 +93,6 @@ def _empty(path: Path) -> None:
         tag(file.fileno(), size)
 
 
-def _start(cluster: Cluster, hydrator: HydratorProcess) -> None:
-    group = hydrator.client.descriptor()
-    # A shell starts the server, and uses the low numbers itself.
-    high = os.dup2(group, 200, inheritable=False)
-    os.close(group)
-    try:
-        cluster.start(SMALL, inherited=(high,))
-    finally:
-        os.close(high)
-
-
 def _run(cluster: Cluster, statements: tuple[str, ...]) -> None:
     with connect(cluster, database="dev") as session:
         session.execute("SET search_path = public")
@@ -132,26 +122,12 @@ def _eager(place: Place) -> Iterator[Cluster]:
             yield cluster
 
 
-def _amcheck(cluster: Cluster) -> None:
-    with connect(cluster, database="dev") as session:
-        session.execute("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA pg_catalog")
-        session.execute(
-            "SELECT bt_index_check(c.oid, true) FROM pg_class c JOIN pg_am a ON a.oid = c.relam"
-            " WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p'"
-        )
-        damaged = session.rows(
-            "SELECT c.relname, v.* FROM pg_class c, LATERAL verify_heapam(c.oid) v"
-            " WHERE c.relkind IN ('r', 't', 'm') AND c.relpersistence = 'p'"
-        )
-    assert damaged == []
-
-
 def test_a_server_that_changes_everything_while_files_arrive_ends_up_as_if_they_had_been_there() -> None:
     tables = (*_TABLES, "emptied", "shrunk", "fresh")
     with _half_arrived() as (cluster, place):
         hydrator = HydratorProcess(place)
         try:
-            _start(cluster, hydrator)
+            hydrator.start(cluster, SMALL)
             assert _checked(cluster, ("kept",))[0][1] == 40000
             assert 0 < hydrator.status.arrived_bytes < hydrator.status.total_bytes / 2
             _run(cluster, _DAMAGE[:6])
@@ -163,7 +139,7 @@ def test_a_server_that_changes_everything_while_files_arrive_ends_up_as_if_they_
         finally:
             hydrator.kill()
         found = _checked(cluster, tables)
-        _amcheck(cluster)
+        require_sound(cluster)
         assert list(tagged(cluster.data_directory)) == []
         cluster.stop()
         cluster.start(SMALL)
@@ -177,7 +153,7 @@ def test_a_server_whose_hydrator_was_killed_is_killed_and_recovers_with_a_new_on
     with _half_arrived() as (cluster, place):
         for _ in range(3):
             hydrator = HydratorProcess(place)
-            _start(cluster, hydrator)
+            hydrator.start(cluster, SMALL)
             pgbench(cluster, "-n", "-c", "2", "-t", "50")
             place.slow(slow=True)
             hydrator.client.background()
@@ -190,7 +166,7 @@ def test_a_server_whose_hydrator_was_killed_is_killed_and_recovers_with_a_new_on
             place.slow(slow=False)
         hydrator = HydratorProcess(place)
         try:
-            _start(cluster, hydrator)
+            hydrator.start(cluster, SMALL)
             assert _checked(cluster, ("kept",))[0][1] == 40000
             with login(cluster) as session:
                 sums = session.execute(
@@ -202,6 +178,6 @@ def test_a_server_whose_hydrator_was_killed_is_killed_and_recovers_with_a_new_on
             hydrator.complete()
         finally:
             hydrator.kill()
-        _amcheck(cluster)
+        require_sound(cluster)
         with _eager(place) as eager:
             assert _checked(eager, ("kept",)) == _checked(cluster, ("kept",))

@@ -1,5 +1,6 @@
 """The tag of a file that is arriving."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_tagged_files_are_found_but_not_through_symbolic_links(path: Path) -> No
     (root / "elsewhere").symlink_to(inside)
     (root / "base" / "link").symlink_to(inside / "5")
     assert sorted(tagged(root)) == [inside / "5", inside / "6"]
+
+
+def test_what_a_server_removes_meanwhile_is_not_told_and_no_error(path: Path) -> None:
+    for number in ("1", "2"):
+        inside = path.parent / "base" / number
+        inside.mkdir(parents=True)
+        for name in ("5", "6"):
+            with (inside / name).open("xb") as file:
+                tag(file.fileno(), 8192)
+    found = tagged(path.parent)
+    next(found)
+    shutil.rmtree(path.parent / "base")
+    assert list(found) == []
 
 
 def test_a_missing_directory_is_an_error_of_ours(tmp_path: Path) -> None:
