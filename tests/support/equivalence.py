@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest.mock import patch
 
 from stillframe.backup.changes import Everything
+from stillframe.backup.memory import ListingMemory
 from stillframe.domain.identifiers import LineageId
+from stillframe.postgres import files
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import connect
 from stillframe.postgres.control import CONTROL_FILE
@@ -44,6 +47,7 @@ class Rig:
     repository: Repository
     measure: Repository
     lineage: LineageId = field(default_factory=lambda: LineageId(uuid.uuid4()))
+    memory: ListingMemory = field(default_factory=ListingMemory)
     ancestry: tuple[AncestryEntry, ...] = ()
     last: SnapshotDocument | None = None
 
@@ -51,7 +55,12 @@ class Rig:
         """Take the next snapshot; its parent is the one before."""
         parent = self.last.snapshot_id if self.last is not None else None
         self.last = take(
-            self.repository, self.cluster, parent=parent, lineage_id=self.lineage, ancestry=self.ancestry
+            self.repository,
+            self.cluster,
+            parent=parent,
+            lineage_id=self.lineage,
+            ancestry=self.ancestry,
+            memory=self.memory,
         )
         return self.last
 
@@ -74,7 +83,12 @@ class Rig:
 @contextmanager
 def equivalence_rig(settings: ServerSettings = QUIET) -> Iterator[Rig]:
     """A rig on a new namespace."""
-    with running_namespace(settings) as cluster, repositories() as (repository, measure):
+    with (
+        running_namespace(settings) as cluster,
+        repositories() as (repository, measure),
+        # These file systems tell times apart within milliseconds: what is remembered shall be used all the time.
+        patch.object(files, "_COARSEST_CLOCK", 20_000_000),
+    ):
         yield Rig(cluster=cluster, repository=repository, measure=measure)
 
 

@@ -8,14 +8,17 @@ from itertools import chain
 
 import structlog
 
-from stillframe.backup.changes import ChangeSet, SinceParent
-from stillframe.backup.facts import Outcome, gather_facts
+from stillframe.backup.changes import ChangeSet, Everything, SinceParent
+from stillframe.backup.damage import damaged_map_sentences
+from stillframe.backup.facts import Outcome, describe_server, gather_facts
 from stillframe.backup.listing import list_changes
+from stillframe.backup.memory import ListingMemory
 from stillframe.backup.parallel import Unit, run_parallel
 from stillframe.backup.parent import Source, changes_since_parent
 from stillframe.backup.progress import Progress
 from stillframe.backup.reading import CHUNK, CopyContext, open_to_read, read_at, write_small
 from stillframe.backup.relations import relation_units
+from stillframe.backup.tidying import Tidying
 from stillframe.backup.wal import copy_history, copy_wal
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.clock import Clock, SystemClock
@@ -33,10 +36,23 @@ from stillframe.postgres.control import (
 from stillframe.postgres.files import ListedFile, Listing, list_data_directory
 from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.pages import PAGE_SIZE
+from stillframe.postgres.wal_summaries import Doubt
 from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument, SnapshotWriter
 
 _DEFAULT_THREADS = 2
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Remarks:
+    """What a capture found worth telling beside what is in its document.
+
+    `doubt` is why it read everything, None for an incremental one. `damaged_maps` are sentences about pages of maps
+    of free space and visibility that fail their checksums; nothing is lost with them.
+    """
+
+    doubt: Doubt | None = None
+    damaged_maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +60,8 @@ class CaptureRequest:
     """What a capture is to be. `deadline` bounds the wait for the first checkpoint, in seconds.
 
     `ancestry` is where the source's incarnation came from, oldest first. Without `changes` they are learnt from
-    the server, relative to the parent that the writer was begun with, if it has one.
+    the server, relative to the parent that the writer was begun with, if it has one. Give the same `memory` to
+    the captures of one process, and look into `remarks` when it has been taken.
     """
 
     lineage_id: LineageId
@@ -55,6 +72,8 @@ class CaptureRequest:
     label: str = "stillframe"
     deadline: float = 3600
     clock: Clock = field(default_factory=SystemClock)
+    memory: ListingMemory = field(default_factory=ListingMemory)
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 def capture(
@@ -77,8 +96,9 @@ def capture(
     with backup_session(source, label=request.label, cancel=cancel, deadline=request.deadline) as backup:
         progress.begin("comparing")
         context = _context(source, writer, request, backup, progress=progress, cancel=cancel)
+        described = backup.beside(partial(describe_server, backup.session))
         progress.begin("listing")
-        listing = _listing(context)
+        listing = _listing(context, request.memory)
         _announce(context, listing)
         progress.begin("copying")
         _copy_files(context, listing, backup, threads=request.threads)
@@ -96,11 +116,25 @@ def capture(
             stop=stop,
             wal_bytes=wal_bytes,
             history=history,
+            server=described.result(),
         )
-        facts = gather_facts(source, request, context, outcome, session=backup.session)
+    facts = gather_facts(source, request, context, outcome)
+    _remark(source, request, context, outcome)
     progress.begin("committing")
     cancel.raise_if_cancelled()
-    return writer.commit(facts)
+    document = writer.commit(facts)
+    request.memory.keep(source.data_directory, document.snapshot_id, listing.known)
+    return document
+
+
+def _remark(source: Cluster, request: CaptureRequest, context: CopyContext, outcome: Outcome) -> None:
+    if isinstance(context.changes, Everything):
+        request.remarks.doubt = context.changes.doubt
+    request.remarks.damaged_maps = damaged_map_sentences(
+        source, context.findings, databases=outcome.server.databases
+    )
+    for sentence in request.remarks.damaged_maps:
+        _log.warning("map_page_damaged", finding=sentence)
 
 
 def _context(
@@ -125,10 +159,12 @@ def _context(
         lineage_id=request.lineage_id,
         origins=request.ancestry,
     )
+    changes = request.changes or changes_since_parent(described, writer, cancel=cancel)
     return CopyContext(
         root=source.data_directory,
         writer=writer,
-        changes=request.changes or changes_since_parent(described, writer, cancel=cancel),
+        changes=changes,
+        tidying=Tidying(writer, changed=changes.changed_pages) if isinstance(changes, SinceParent) else None,
         start_lsn=backup.start.lsn,
         segment_blocks=control.relation_segment_blocks,
         verify_pages=control.data_checksum_version != 0,
@@ -137,10 +173,12 @@ def _context(
     )
 
 
-def _listing(context: CopyContext) -> Listing:
+def _listing(context: CopyContext, memory: ListingMemory) -> Listing:
     """What has to be copied. The writer knows all directories then, and everything that is inherited."""
-    if isinstance(context.changes, SinceParent):
-        return list_changes(context.root, context.writer, context.changes)
+    parent = context.writer.parent
+    if isinstance(context.changes, SinceParent) and parent is not None:
+        known = memory.recall(context.root, parent.snapshot_id)
+        return list_changes(context.root, context.writer, context.changes, known=known)
     listing = list_data_directory(context.root)
     for directory in listing.directories:
         context.writer.add_directory(directory.path, mode=directory.mode)

@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from stillframe.postgres.files import Fork, ListedFile, RelationFile
 from stillframe.postgres.pages import PAGE_SIZE
-from stillframe.postgres.wal_summaries import NO_LIMIT, Blocks, ForkChanges, ForkKey
+from stillframe.postgres.wal_summaries import NO_LIMIT, Blocks, Doubt, ForkChanges, ForkKey
 from stillframe.repository import FileEntry
 
 _DEFAULT_TABLESPACE: Final = 1663
 _GLOBAL_TABLESPACE: Final = 1664
-_WINDOW: Final = 32
+WINDOW: Final = 32
 """Pages of a whole frame; frames of runs begin at multiples of it."""
 _DENSE: Final = 24
 """From so many changed pages of a window on, all of it is read: a third more to store, at the most, and one
@@ -44,9 +44,10 @@ class ChangeSet(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Everything:
-    """Every page of every file: always right, for any parent or none."""
+    """Every page of every file: always right, for any parent or none. `doubt` is the reason in a word."""
 
     full_reason: str
+    doubt: Doubt = Doubt.ASKED
 
     def to_read(self, file: ListedFile, *, blocks: int) -> Iterable[BlockRange]:
         """All of it."""
@@ -84,6 +85,11 @@ class SinceParent:
             forks = self._databases.setdefault((key.tablespace, key.database), {})
             forks[key.number, key.fork] = _Fork(limit=found.limit, blocks=found.blocks())
 
+    @property
+    def changed_pages(self) -> int:
+        """How many pages WAL names."""
+        return sum(len(fork.blocks) for forks in self._databases.values() for fork in forks.values())
+
     def nothing_inherited(self, directory: str) -> bool:
         """Whether the database in this directory was made or dropped meanwhile (rule 14)."""
         return (0, Fork.MAIN) in self._forks_of(directory)
@@ -100,7 +106,7 @@ class SinceParent:
         read = np.zeros(blocks, dtype=np.bool_)
         read[self._listed(file, below=trusted)] = True
         read[trusted:] = True
-        return _ranges(_densified(read))
+        return joined_ranges(_densified(read))
 
     def _forks_of(self, directory: str) -> Mapping[tuple[int, Fork], _Fork]:
         return self._databases.get(_database(directory), {})
@@ -171,14 +177,14 @@ def _whole(blocks: int) -> tuple[BlockRange, ...]:
 
 def _densified(read: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The same and all of the windows of which most is read anyway."""
-    whole = len(read) - len(read) % _WINDOW
-    windows = read[:whole].reshape(-1, _WINDOW)
+    whole = len(read) - len(read) % WINDOW
+    windows = read[:whole].reshape(-1, WINDOW)
     windows[np.count_nonzero(windows, axis=1) >= _DENSE] = True
     return read
 
 
-def _ranges(read: npt.NDArray[np.bool_]) -> list[BlockRange]:
-    """Where the pages to be read follow each other."""
+def joined_ranges(read: npt.NDArray[np.bool_]) -> list[BlockRange]:
+    """Where the pages that are marked follow each other."""
     edges = np.flatnonzero(np.diff(read, prepend=False, append=False)).tolist()
     return [
         BlockRange(first=first, count=end - first) for first, end in zip(edges[::2], edges[1::2], strict=True)

@@ -1,6 +1,7 @@
 """What a finished capture knows about its source, as the snapshot's document wants it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -13,7 +14,8 @@ from stillframe.postgres.backup_session import BackupStart, BackupStop, parse_ba
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import Session
 from stillframe.postgres.control import ControlFile
-from stillframe.postgres.roles import list_databases, list_roles
+from stillframe.postgres.files import is_relation_folder
+from stillframe.postgres.roles import database_names, list_roles
 from stillframe.repository import (
     AncestryEntry,
     CaptureMode,
@@ -39,6 +41,17 @@ class Requested(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerDescription:
+    """The server's version, and what is in it; `databases` are names by their numbers."""
+
+    version: str
+    version_num: int
+    build: str
+    databases: Mapping[int, str]
+    roles: list[RoleFacts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Where the copy began and ended. `wal_bytes` is the WAL it needs, `history` its timeline's history file."""
 
@@ -48,20 +61,31 @@ class Outcome:
     stop: BackupStop
     wal_bytes: int
     history: str
+    server: ServerDescription
+
+
+def describe_server(session: Session) -> ServerDescription:
+    """What the server says of itself, in any session of the service's own role. Raises ServerUnavailable."""
+    version, number, build = session.row(
+        "SELECT current_setting('server_version'), current_setting('server_version_num')::int, version()",
+    )
+    return ServerDescription(
+        version=version,
+        version_num=number,
+        build=build,
+        databases=database_names(session),
+        roles=[
+            RoleFacts(name=role.name, can_login=role.login, is_superuser=False)
+            for role in list_roles(session)
+        ],
+    )
 
 
 def gather_facts(
-    source: Cluster, request: Requested, context: CopyContext, outcome: Outcome, *, session: Session
+    source: Cluster, request: Requested, context: CopyContext, outcome: Outcome
 ) -> SnapshotFacts:
-    """Everything the snapshot's document says beside its content. Raises ServerUnavailable.
-
-    `session` is any of the service's own role with the source.
-    """
-    databases = list_databases(session)
-    roles = [
-        RoleFacts(name=role.name, can_login=role.login, is_superuser=False) for role in list_roles(session)
-    ]
-    identity = _identity(session, outcome.control)
+    """Everything the snapshot's document says beside its content; call it when all files are written."""
+    server = outcome.server
     finished_at = request.clock.now()
     reason = context.changes.full_reason
     return SnapshotFacts(
@@ -74,29 +98,38 @@ def gather_facts(
         checkpoint_lsn=parse_backup_label(outcome.stop.backup_label).checkpoint_lsn,
         backup_label=outcome.stop.backup_label,
         tablespace_map=outcome.stop.tablespace_map,
-        postgres=identity,
+        postgres=_identity(server, outcome.control),
         mode=CaptureMode.INCREMENTAL if reason is None else CaptureMode.FULL,
         full_reason=reason,
         started_at=outcome.started_at,
         finished_at=finished_at,
-        databases=[DatabaseFacts(name=found.name, oid=found.oid, size=found.size) for found in databases],
-        roles=roles,
+        databases=_databases(server, context.writer.directory_sizes()),
+        roles=server.roles,
         attributes=request.attributes,
         bytes_read=context.findings.bytes_read,
         wal_bytes=outcome.wal_bytes,
         duration_seconds=max((finished_at - outcome.started_at).total_seconds(), 0.0),
-        damage=list(damage_sentences(source, context.findings, databases=databases)),
+        damage=list(damage_sentences(source, context.findings, databases=server.databases)),
     )
 
 
-def _identity(session: Session, control: ControlFile) -> PostgresIdentity:
-    version, number, build = session.row(
-        "SELECT current_setting('server_version'), current_setting('server_version_num')::int, version()",
-    )
+def _databases(server: ServerDescription, sizes: Mapping[str, int]) -> list[DatabaseFacts]:
+    """With the lengths of their files in the snapshot: PostgreSQL would look at every file to tell them."""
+    totals: Counter[str] = Counter()
+    for path, size in sizes.items():
+        if is_relation_folder(path):
+            totals[path.rpartition("/")[2]] += size
+    return [
+        DatabaseFacts(name=name, oid=number, size=totals[str(number)])
+        for number, name in server.databases.items()
+    ]
+
+
+def _identity(server: ServerDescription, control: ControlFile) -> PostgresIdentity:
     return PostgresIdentity(
-        server_version=version,
-        server_version_num=number,
-        build=build,
+        server_version=server.version,
+        server_version_num=server.version_num,
+        build=server.build,
         system_identifier=control.system_identifier,
         catalog_version=control.catalog_version,
         control_version=control.control_version,

@@ -17,6 +17,7 @@ from stillframe.postgres.connection import Session
 from stillframe.postgres.control import ControlFile
 from stillframe.postgres.wal import TimelineEntry, ancestry
 from stillframe.postgres.wal_summaries import (
+    Doubt,
     SummariesUnusable,
     WalRange,
     choose_summaries,
@@ -48,7 +49,7 @@ def changes_since_parent(source: Source, writer: SnapshotWriter, *, cancel: Canc
     Raises ServerUnavailable when the server goes away, and Cancelled.
     """
     if writer.parent is None:
-        return Everything(full_reason=NO_PARENT)
+        return Everything(full_reason=NO_PARENT, doubt=Doubt.NO_PARENT)
     parent = writer.parent.facts
     try:
         history = ancestry(source.cluster.data_directory, source.start.timeline)
@@ -63,8 +64,10 @@ def changes_since_parent(source: Source, writer: SnapshotWriter, *, cancel: Canc
             parent_file=writer.parent_file,
             segment_blocks=source.control.relation_segment_blocks,
         )
-    except (SummariesUnusable, SourceDataCorrupt) as error:
-        return Everything(full_reason=str(error))
+    except SummariesUnusable as error:
+        return Everything(full_reason=str(error), doubt=error.doubt)
+    except SourceDataCorrupt as error:
+        return Everything(full_reason=str(error), doubt=Doubt.HISTORY_UNREADABLE)
 
 
 def require_legal(parent: SnapshotFacts, source: Source, history: Sequence[TimelineEntry]) -> None:
@@ -74,7 +77,7 @@ def require_legal(parent: SnapshotFacts, source: Source, history: Sequence[Timel
     """
     if parent.damage:
         # What is inherited is not checked again, so the damage would go on without being said.
-        raise SummariesUnusable("The snapshot before holds damaged pages")
+        raise SummariesUnusable("The snapshot before holds damaged pages", Doubt.DAMAGED_PARENT)
     _require_same_cluster(parent.postgres, source)
     _require_same_lineage(parent, source)
     _require_same_timeline(parent, source.start, history)
@@ -108,9 +111,13 @@ def _require_same_cluster(then: PostgresIdentity, source: Source) -> None:
     )
     for name, old, new in compared:
         if old != new:
-            raise SummariesUnusable(f"The {name} was {old} at the snapshot before, and is {new} now")
+            raise SummariesUnusable(
+                f"The {name} was {old} at the snapshot before, and is {new} now", Doubt.OTHER_CLUSTER
+            )
     if now.data_checksum_version == 0:
-        raise SummariesUnusable("Without page checksums WAL does not tell all changes of pages")
+        raise SummariesUnusable(
+            "Without page checksums WAL does not tell all changes of pages", Doubt.NO_CHECKSUMS
+        )
 
 
 def _require_same_lineage(parent: SnapshotFacts, source: Source) -> None:
@@ -124,9 +131,12 @@ def _require_same_lineage(parent: SnapshotFacts, source: Source) -> None:
                 return
             raise SummariesUnusable(
                 f"The snapshot before ends at {parent.stop_lsn}, after these databases forked from its own"
-                f" at {origin.fork_lsn}"
+                f" at {origin.fork_lsn}",
+                Doubt.OTHER_HISTORY,
             )
-    raise SummariesUnusable("The snapshot before is of other databases, which these do not come from")
+    raise SummariesUnusable(
+        "The snapshot before is of other databases, which these do not come from", Doubt.OTHER_HISTORY
+    )
 
 
 def _require_same_timeline(
@@ -137,9 +147,11 @@ def _require_same_timeline(
     if end is None:
         raise SummariesUnusable(
             f"The server is on timeline {start.timeline}, which does not come from timeline {parent.timeline}"
-            " of the snapshot before"
+            " of the snapshot before",
+            Doubt.OTHER_HISTORY,
         )
     if parent.stop_lsn > end:
         raise SummariesUnusable(
-            f"The snapshot before ends at {parent.stop_lsn}, but the server left its timeline at {end}"
+            f"The snapshot before ends at {parent.stop_lsn}, but the server left its timeline at {end}",
+            Doubt.OTHER_HISTORY,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stillframe.backup.changes import ChangeSet
 from stillframe.backup.progress import Progress
+from stillframe.backup.tidying import Tidying
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.lsn import Lsn
 from stillframe.errors import SourceDataCorrupt
@@ -93,7 +94,10 @@ class BatchBuffers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyContext:
-    """What every piece of the copy needs. `verify_pages` is false for clusters without checksums."""
+    """What every piece of the copy needs. `verify_pages` is false for clusters without checksums.
+
+    There is a `tidying` when a parent is relied on.
+    """
 
     root: Path
     writer: SnapshotWriter
@@ -103,6 +107,7 @@ class CopyContext:
     verify_pages: bool
     progress: Progress
     cancel: CancelToken
+    tidying: Tidying | None = None
     findings: Findings = field(default_factory=Findings)
     buffers: BatchBuffers = field(default_factory=BatchBuffers)
     checking: threading.Lock = field(default_factory=threading.Lock)

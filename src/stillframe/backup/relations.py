@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,8 @@ _REREADS = 5
 _REREAD_PAUSE_SECONDS = 0.02
 _LEAST_OF_A_RUN = 16
 """Half of a frame."""
+_MOST_OF_A_UNIT = 128
+"""Pieces of a unit, each of which may be of another file: a process may have a thousand files open, or fewer."""
 
 
 class RelationCopy:
@@ -32,7 +34,7 @@ class RelationCopy:
         self.relation = file.relation
         # A partial last page counts as absent: it is being added, and WAL has it (rule 26).
         self._blocks = file.size // PAGE_SIZE
-        self._ranges = tuple(context.changes.to_read(file, blocks=self._blocks))
+        self._ranges = _ranges(context, file, self._blocks)
         self._sparse = sum(chosen.count for chosen in self._ranges) < self._blocks
         self._unfinished = sum(1 for _ in self.pieces()) or 1
         self._lock = threading.Lock()
@@ -152,6 +154,18 @@ class RelationCopy:
         return descriptor
 
 
+def _ranges(context: CopyContext, file: ListedFile, blocks: int) -> Sequence[BlockRange]:
+    """What is read of a file."""
+    changed = tuple(context.changes.to_read(file, blocks=blocks))
+    if context.tidying is None or not changed:
+        return changed
+    ranges = context.tidying.widened(file.path, changed, blocks=blocks)
+    more = sum(chosen.count for chosen in ranges) - sum(chosen.count for chosen in changed)
+    if more:
+        context.progress.expect(more * PAGE_SIZE)
+    return ranges
+
+
 def _numbered(piece: BlockRange, pages: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Each page with the number it has in its file."""
     for index in range(piece.count):
@@ -161,13 +175,14 @@ def _numbered(piece: BlockRange, pages: memoryview) -> Iterator[tuple[int, memor
 def relation_units(context: CopyContext, files: Iterable[ListedFile]) -> Iterator[Unit]:
     """The work of copying these relation files, in units of at most one batch of pages each.
 
-    Small files share a unit, so that their pages are checked together.
+    Small files share a unit, so that their pages are checked together; not too many, because all of them are
+    open at once.
     """
     batch: list[tuple[RelationCopy, BlockRange]] = []
     pages = 0
     for copy in (RelationCopy(context, file) for file in files):
         for piece in chain(copy.pieces(), _if_empty(copy)):
-            if pages + piece.count > BATCH_PAGES:
+            if pages + piece.count > BATCH_PAGES or len(batch) == _MOST_OF_A_UNIT:
                 yield partial(_copy_batch, context, batch)
                 batch, pages = [], 0
             batch.append((copy, piece))

@@ -32,15 +32,24 @@ def _copy_segment(context: CopyContext, control: ControlFile, segment: WalSegmen
         )
     try:
         target = context.writer.file(segment.path, mode=0o600)
-        for offset in range(0, segment.size, CHUNK):
+        ended = False
+        for offset in range(0, segment.needed, CHUNK):
             context.cancel.raise_if_cancelled()
-            wanted = max(min(segment.needed - offset, CHUNK), 0)
+            wanted = min(segment.needed - offset, CHUNK)
             content = read_at(descriptor, wanted, offset=offset, path=segment.path)
-            check_wal_pages(
-                content, segment=segment, offset=offset, system_identifier=control.system_identifier
+            if len(content) < wanted:
+                raise SourceDataCorrupt(f"{segment.path} ends before the WAL that the snapshot needs")
+            ended = check_wal_pages(
+                content,
+                segment=segment,
+                offset=offset,
+                system_identifier=control.system_identifier,
+                ended=ended,
             )
-            target.write(content + bytes(min(CHUNK, segment.size - offset) - wanted))
+            target.write(content)
             context.progress.advance(wanted)
+        # What follows is of a time after the copy, or of an earlier use of the file.
+        target.write_zeros(segment.size - segment.needed)
         target.close()
     finally:
         os.close(descriptor)

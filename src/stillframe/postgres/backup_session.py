@@ -6,9 +6,11 @@ It stays open from start to stop; when it breaks, PostgreSQL has aborted the bac
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.lsn import Lsn
@@ -18,6 +20,8 @@ from stillframe.postgres.connection import Session, connect
 
 _WATCH_SECONDS = 0.1
 _SESSION_ENDED = "57P01"
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +71,19 @@ def parse_backup_label(text: str) -> BackupLabel:
 class BackupSession:
     """A backup that was begun. Its WAL stays until the session ends."""
 
-    def __init__(self, session: Session, start: BackupStart) -> None:
+    def __init__(self, session: Session, start: BackupStart, beside: ThreadPoolExecutor) -> None:
         self._session = session
+        self._beside = beside
         self.start = start
 
     @property
     def session(self) -> Session:
         """For questions to the server by the thread that began the backup: a session more costs milliseconds."""
         return self._session
+
+    def beside(self, question: Callable[[], Answer]) -> "Future[Answer]":
+        """The answer of somebody who uses the session, once those before have theirs; nobody waits meanwhile."""
+        return self._beside.submit(question)
 
     def stop(self) -> BackupStop:
         """End the backup; call it when every file has been read. The WAL can be read until the session ends.
@@ -140,9 +149,13 @@ def backup_session(
     held by a temporary slot: it goes with the session, however that ends, and the server's limit for slots
     bounds it. Raises ServerUnavailable or Cancelled.
     """
-    with connect(cluster, statement_timeout=deadline) as session:
+    with (
+        connect(cluster, statement_timeout=deadline) as session,
+        ThreadPoolExecutor(1, thread_name_prefix="backup-beside") as beside,
+    ):
         if session.row("SELECT pg_is_in_recovery()")[0]:
             raise ServerUnavailable("The server is still recovering, so no snapshot can be taken of it")
+        # First: another checkpoint may come at any moment after the backup's own, and take WAL away.
         _hold_wal(session)
         with _cancellable(session, cancel):
             lsn, timeline = session.row(
@@ -150,7 +163,7 @@ def backup_session(
                 " FROM pg_backup_start(%s, fast => true) AS start, pg_control_checkpoint()",
                 (label,),
             )
-        yield BackupSession(session, BackupStart(lsn=Lsn.parse(lsn), timeline=timeline))
+        yield BackupSession(session, BackupStart(lsn=Lsn.parse(lsn), timeline=timeline), beside)
 
 
 def _hold_wal(session: Session) -> None:

@@ -181,6 +181,12 @@ def list_databases(session: Session) -> list[Database]:
     ]
 
 
+def database_names(session: Session) -> dict[int, str]:
+    """All databases one can connect to, by their numbers, in the order of their names."""
+    rows = session.rows("SELECT oid::int8, datname FROM pg_database WHERE datallowconn ORDER BY datname")
+    return dict(rows)
+
+
 def list_roles(session: Session) -> list[Role]:
     """All roles that users made or that were made for them, by name."""
     rows = session.rows(

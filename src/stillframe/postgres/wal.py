@@ -45,22 +45,40 @@ def wal_segments(*, start: Lsn, stop: Lsn, timeline: int, segment_size: int) -> 
     return segments
 
 
-def check_wal_pages(content: bytes, *, segment: WalSegment, offset: int, system_identifier: int) -> None:
+def check_wal_pages(
+    content: bytes, *, segment: WalSegment, offset: int, system_identifier: int, ended: bool = False
+) -> bool:
     """Raise SourceDataCorrupt unless these bytes, from `offset` of the segment on, are WAL of this place.
 
     Every page says where it belongs, and the first also to which cluster (PostgreSQL: XLogLongPageHeaderData);
     a recycled segment still has the pages of its former place. `offset` is a multiple of the page size.
+
+    Where the server switched to the next segment early, all pages that follow are zero (PostgreSQL:
+    CopyXLogRecordToWAL). True when that was met: pass it on as `ended` with what follows in the segment.
     """
     expected = min(segment.needed - offset, len(content)) if offset < segment.needed else 0
+    used = 0 if ended else expected
+    if not ended and segment.needed == segment.size:
+        used = _used_bytes(content, first=0 if offset else WAL_PAGE)
     position = segment.start + offset
-    headers = range(0, expected, WAL_PAGE)
-    places = [int.from_bytes(content[at + 8 : at + 16], "little") for at in headers]
-    right = places == [position + at for at in headers] and len(content) >= min(segment.needed - offset, 1)
+    headers = range(0, used, WAL_PAGE)
+    right = [_place(content, at) for at in headers] == [position + at for at in headers]
+    right = right and len(content) >= min(segment.needed - offset, 1) and not any(content[used:expected])
     if right and offset == 0:
         system, size = int.from_bytes(content[24:32], "little"), int.from_bytes(content[32:36], "little")
         right = (system, size) == (system_identifier, segment.size)
     if not right:
         raise SourceDataCorrupt(f"{segment.path} does not hold the WAL from {Lsn(position)} on")
+    return used < expected
+
+
+def _used_bytes(content: bytes, *, first: int) -> int:
+    """How much comes before the first page that says nothing of its place; the first page at `first` at most."""
+    return next((at for at in range(first, len(content), WAL_PAGE) if not _place(content, at)), len(content))
+
+
+def _place(content: bytes, at: int) -> int:
+    return int.from_bytes(content[at + 8 : at + 16], "little")
 
 
 def history_path(timeline: int) -> str:

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,27 @@ _LONGEST_PAUSE_SECONDS = 0.1
 Blocks = npt.NDArray[np.uint32]
 
 
+class Doubt(StrEnum):
+    """Why a copy reads everything, in one word for a counter."""
+
+    ASKED = "asked"
+    NO_PARENT = "no_parent"
+    DAMAGED_PARENT = "damaged_parent"
+    OTHER_CLUSTER = "other_cluster"
+    OTHER_HISTORY = "other_history"
+    NO_CHECKSUMS = "no_checksums"
+    HISTORY_UNREADABLE = "history_unreadable"
+    SUMMARIES_OFF = "summaries_off"
+    SUMMARIES_BEHIND = "summaries_behind"
+    SUMMARIES_INCOMPLETE = "summaries_incomplete"
+
+
 class SummariesUnusable(Exception):
     """The summaries do not tell everything that happened; the message says why. Read everything instead."""
+
+    def __init__(self, message: str, doubt: Doubt = Doubt.SUMMARIES_INCOMPLETE) -> None:
+        super().__init__(message)
+        self.doubt = doubt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +140,17 @@ def wait_until_summarized(
         enabled, *state = session.row(_STATE)
         reached = Lsn.parse(state[1])
         if not enabled:
-            raise SummariesUnusable("The server writes no WAL summaries: summarize_wal is off")
+            raise SummariesUnusable(
+                "The server writes no WAL summaries: summarize_wal is off", Doubt.SUMMARIES_OFF
+            )
         if (state[0], reached) >= (timeline, lsn):
             return
         if state != last:
             moved, last = time.monotonic(), state
         elif time.monotonic() - moved > patience:
-            raise SummariesUnusable(f"The server's WAL summaries stay at {reached}, before {lsn}")
+            raise SummariesUnusable(
+                f"The server's WAL summaries stay at {reached}, before {lsn}", Doubt.SUMMARIES_BEHIND
+            )
         cancel.wait(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 

@@ -77,7 +77,10 @@ def test_a_flipped_bit_of_a_running_namespace_is_named_and_the_snapshot_flagged(
         "clean": False,
         "broken": True,
     }
-    assert figures(quick)[f'stillframe_snapshots_damaged{{region="{REGION}"}}'] >= 1
+    found = figures(quick)
+    assert found[f'stillframe_snapshots_damaged{{region="{REGION}"}}'] >= 1
+    assert found['stillframe_snapshots_read_in_full{reason="no_parent"}'] >= 1
+    assert found["stillframe_damaged_map_pages"] == 0
     assert "damaged" not in shop.client.get_snapshot(snapshotName="broken")["snapshot"]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.backup import capture as capture_module
+from stillframe.backup.capture import Remarks
 from stillframe.backup.progress import Progress
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.clock import SystemClock
@@ -24,6 +25,7 @@ from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.files import Listing, list_data_directory
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.settings import MEGABYTE
+from stillframe.postgres.wal_summaries import Doubt
 from stillframe.repository import Repository
 from support.backup import lay_out, new_repository, restored, take
 from support.postgres import (
@@ -87,14 +89,34 @@ def test_damage_that_makes_a_page_look_newer_than_the_snapshot_is_damage_all_the
     assert sentence.endswith(f"file {path}, block 4.")
 
 
-def test_a_damaged_free_space_map_loses_nothing_and_is_no_damage(
+@pytest.mark.parametrize(("fork", "block"), [("fsm", 1), ("vm", 0)])
+def test_a_damaged_map_loses_nothing_and_is_no_damage_but_is_told(
+    victim: Cluster, repository: Repository, fork: str, block: int
+) -> None:
+    path = f"{_file_of(victim, 'stones')}_{fork}"
+    victim.stop()
+    _flip(victim.data_directory / path, block=block)
+    victim.start(SMALL)
+    remarks, where = Remarks(), "database dev, relation public.stones"
+    assert take(repository, victim, remarks=remarks).facts.damage == []
+    assert remarks.damaged_maps == (
+        f"A page fails its checksum and stays so: {where}, file {path}, block {block}.",
+    )
+    assert remarks.doubt is Doubt.NO_PARENT
+
+
+def test_wal_stays_through_checkpoints_that_follow_the_backups_own(
     victim: Cluster, repository: Repository
 ) -> None:
-    path = _file_of(victim, "stones")
-    victim.stop()
-    _flip(victim.data_directory / f"{path}_fsm", block=1)
-    victim.start(SMALL)
-    assert take(repository, victim).facts.damage == []
+    def checkpoints() -> None:
+        with connect(victim) as session:
+            for _ in range(3):
+                session.execute("SELECT pg_switch_wal()::text")
+                session.execute("CHECKPOINT")
+
+    document = take(repository, victim, progress=HookedProgress("comparing", checkpoints))
+    with restored(repository, document):
+        assert document.facts.damage == []
 
 
 def test_a_torn_page_is_read_again_until_it_is_whole(

@@ -1,13 +1,16 @@
 """An incremental snapshot equals a full copy of the same moment, whatever happened since its parent."""
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from stillframe.domain.identifiers import LineageId
+from stillframe.postgres import files
 from stillframe.postgres.cluster import StopMode
 from stillframe.postgres.connection import connect
 from stillframe.postgres.pages import PAGE_SIZE, new_pages
@@ -64,6 +67,31 @@ def test_a_changed_row_reads_and_stores_next_to_nothing_of_the_namespace(rig: Ri
     assert size is not None
     assert after.statistics.pages < size.blocks / 2
     assert after.statistics.new_frames - after.statistics.known_frames < 20
+
+
+def test_the_names_in_a_directory_are_not_read_again_while_none_of_them_changes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(rig, "CREATE TABLE calm AS SELECT generate_series(1, 100) AS n", "VACUUM calm")
+    folder = str(Path(path_of(rig, "calm")).parent)
+    time.sleep(0.1)
+    rig.capture()
+    read: list[str] = []
+    real = files._scanned
+
+    def noting(directory: Path) -> "list[os.DirEntry[str]]":
+        read.append(str(directory.relative_to(rig.cluster.data_directory)))
+        return real(directory)
+
+    monkeypatch.setattr(files, "_scanned", noting)
+    run(rig, "UPDATE calm SET n = -n WHERE n = 7")
+    rig.capture()
+    assert "pg_xact" in read
+    assert folder not in read
+    assert "global" not in read
+    run(rig, "CREATE TABLE new_among_them AS SELECT 1 AS n")
+    rig.verified()
+    assert folder in read
 
 
 def test_the_names_of_all_files_are_not_compared_when_wal_explains_them(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stillframe.postgres.files import chosen_files, copied_names
+from stillframe.postgres.files import chosen_files, parse_relation_name, sorted_names
 
 pytestmark = pytest.mark.unit
 
@@ -20,7 +20,18 @@ _OTHERS = st.sampled_from(
     [
         *("PG_VERSION", "pg_filenode.map", "pg_internal.init", "pg_internal.init.77", "backup_label"),
         *("t3_16400", "t3_16400_vm", "pgsql_tmp5", ".x.0123456789ab.tmp", "notes"),
-        *("12.bak", "012", "7_other", "7_init.x", "7.x"),
+        *(
+            "12.bak",
+            "012",
+            "7_other",
+            "7_init.x",
+            "7.x",
+            "4294967296",
+            "4294967295",
+            "1٣",
+            "012_fsm",
+            "1٣_vm",
+        ),
     ]
 )
 
@@ -34,4 +45,7 @@ def test_names_alone_say_what_looking_at_the_files_says(tmp_path: Path, names: s
         (place / name).touch()
     with os.scandir(place) as scan:
         looked_at = {file.path.rpartition("/")[2] for file in chosen_files(folder, scan)}
-    assert copied_names(folder, names) == looked_at
+    found = sorted_names(folder, names)
+    assert found.copied == looked_at
+    assert found.plain == {name for name in looked_at if parse_relation_name(name) is None}
+    assert found.maps == {name for name in looked_at if "_fsm" in name}

@@ -52,6 +52,30 @@ def test_wal_of_another_place_or_cluster_is_refused() -> None:
             check_wal_pages(wrong, segment=segment, offset=0, system_identifier=system)
 
 
+def test_after_an_early_switch_the_rest_of_a_segment_is_zero() -> None:
+    first, last = wal_segments(
+        start=Lsn(SEGMENT), stop=Lsn(2 * SEGMENT + 20000), timeline=1, segment_size=SEGMENT
+    )
+    switched = wal_pages(SEGMENT, 3) + bytes(5 * 8192)
+
+    def ended(content: bytes, *, offset: int = 0, before: bool = False) -> bool:
+        return check_wal_pages(content, segment=first, offset=offset, system_identifier=42, ended=before)
+
+    assert not ended(switched[: 3 * 8192])
+    assert ended(switched)
+    assert ended(bytes(8192), offset=3 * 8192)
+    assert ended(bytes(8192), offset=8 * 8192, before=True)
+    again = wal_pages(SEGMENT, 5)[4 * 8192 :]
+    for wrong in (switched + again, switched[:-1] + b"x", bytes(8192)):
+        with pytest.raises(SourceDataCorrupt):
+            ended(wrong)
+    with pytest.raises(SourceDataCorrupt):
+        ended(again, offset=4 * 8192, before=True)
+    with pytest.raises(SourceDataCorrupt):
+        # What the snapshot ends in was not switched away from before its end.
+        check_wal_pages(wal_pages(2 * SEGMENT, 1) + bytes(8192), segment=last, offset=0, system_identifier=42)
+
+
 def test_nothing_is_asked_of_what_lies_behind_the_end() -> None:
     (segment,) = wal_segments(start=Lsn(SEGMENT), stop=Lsn(SEGMENT + 100), timeline=1, segment_size=SEGMENT)
     check_wal_pages(b"", segment=segment, offset=8192, system_identifier=42)

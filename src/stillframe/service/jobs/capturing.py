@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from stillframe.backup.capture import CaptureRequest, capture
+from stillframe.backup.capture import CaptureRequest, Remarks, capture
+from stillframe.backup.memory import ListingMemory
+from stillframe.catalog import Transaction
 from stillframe.domain.identifiers import LineageId, SnapshotId
 from stillframe.domain.lsn import Lsn
 from stillframe.domain.namespace import Incarnation, Namespace
@@ -13,6 +15,7 @@ from stillframe.domain.operation import Operation, OperationStatus
 from stillframe.domain.snapshot import Snapshot, SnapshotProgress, SnapshotStatus
 from stillframe.errors import InternalError, ObjectMissing, ServerUnavailable
 from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument
+from stillframe.service.captures import Captured
 from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.parents import choose_parent
 from stillframe.service.jobs.runner import Failure
@@ -32,6 +35,7 @@ class Capturer:
         self._base = foundation
         self._servers = servers
         self._repositories = repositories
+        self._memory = ListingMemory()
 
     def take(self, operation: Operation, namespace: Namespace, snapshot_id: SnapshotId, watch: Watch) -> None:
         """Make the snapshot AVAILABLE. Raises what the capture raises; nothing of it is visible then."""
@@ -45,8 +49,11 @@ class Capturer:
             publish=lambda progress: self._publish(operation, snapshot_id, progress),
             cancel_requested=lambda: self._cancel_requested(operation.id),
         ):
-            document = self._capture(namespace, snapshot, watch)
-        self.complete(snapshot_id, document)
+            document, remarks = self._capture(namespace, snapshot, watch)
+        # One transaction: each costs a write that is waited for.
+        with self._base.catalog.transaction() as transaction:
+            _note(transaction, operation, remarks)
+            _complete(transaction, snapshot_id, document)
 
     def recover(self, snapshot_id: SnapshotId) -> bool:
         """After a crash: whether the snapshot had been committed; then it is made AVAILABLE.
@@ -63,22 +70,9 @@ class Capturer:
             document = self._repositories.of(snapshot.region).document(snapshot_id)
         except ObjectMissing:
             return False
-        self.complete(snapshot_id, document)
-        return True
-
-    def complete(self, snapshot_id: SnapshotId, document: SnapshotDocument) -> None:
-        """Write the committed snapshot's figures; retention begins now."""
         with self._base.catalog.transaction() as transaction:
-            snapshot = transaction.snapshots.find(lock=True, id=snapshot_id)
-            if snapshot is None or snapshot.status is not SnapshotStatus.CREATING:
-                return
-            available = replace(
-                snapshot,
-                status=SnapshotStatus.AVAILABLE,
-                retention_started_at=document.facts.finished_at,
-                **figures_of(document),
-            )
-            transaction.snapshots.put(available)
+            _complete(transaction, snapshot_id, document)
+        return True
 
     def fail(self, operation: Operation, snapshot_id: SnapshotId, failure: Failure) -> None:
         """The snapshot stays listed, FAILED or CANCELLED, with the reason; its operation ends with it."""
@@ -92,7 +86,9 @@ class Capturer:
                 )
             free_in(self._base, transaction, operation, failure)
 
-    def _capture(self, namespace: Namespace, snapshot: Snapshot, watch: Watch) -> SnapshotDocument:
+    def _capture(
+        self, namespace: Namespace, snapshot: Snapshot, watch: Watch
+    ) -> tuple[SnapshotDocument, Remarks]:
         require_room(self._base.settings.paths.root, 0)
         repository = self._repositories.of(snapshot.region)
         with self._base.catalog.transaction() as transaction:
@@ -119,8 +115,10 @@ class Capturer:
                 ancestry=_ancestry(incarnation),
                 clock=self._base.clock,
                 threads=self._base.settings.copy_threads,
+                memory=self._memory,
             )
-            return capture(cluster, writer, request, progress=watch.progress, cancel=watch.cancel)
+            document = capture(cluster, writer, request, progress=watch.progress, cancel=watch.cancel)
+        return document, request.remarks
 
     def _find(self, snapshot_id: SnapshotId) -> Snapshot:
         with self._base.catalog.transaction() as transaction:
@@ -172,6 +170,29 @@ class CreateSnapshot:
         if not self._capturer.recover(snapshot_id):
             raise ServerUnavailable(CUT_OFF, hint="Take the snapshot again.")
         free_namespace(self._base, operation)
+
+
+def _note(transaction: Transaction, operation: Operation, remarks: Remarks) -> None:
+    """How it was taken, beside what was asked for."""
+    how = Captured(
+        full_because=remarks.doubt.value if remarks.doubt is not None else None,
+        damaged_maps=remarks.damaged_maps,
+    )
+    transaction.operations.change({"arguments": how.beside(operation.arguments)}, id=operation.id)
+
+
+def _complete(transaction: Transaction, snapshot_id: SnapshotId, document: SnapshotDocument) -> None:
+    """Write the committed snapshot's figures; retention begins now."""
+    snapshot = transaction.snapshots.find(lock=True, id=snapshot_id)
+    if snapshot is None or snapshot.status is not SnapshotStatus.CREATING:
+        return
+    available = replace(
+        snapshot,
+        status=SnapshotStatus.AVAILABLE,
+        retention_started_at=document.facts.finished_at,
+        **figures_of(document),
+    )
+    transaction.snapshots.put(available)
 
 
 def figures_of(document: SnapshotDocument) -> dict[str, Any]:
