@@ -175,7 +175,7 @@ def build_runner(parts: Parts) -> Runner:
 
 def build_layouts(parts: Parts) -> Layouts:
     """What makes running servers out of snapshots."""
-    return Layouts(parts.foundation, parts.repositories, parts.hydrations)
+    return Layouts(parts.foundation, parts.servers.machine, parts.repositories, parts.hydrations)
 
 
 def build_private_copies(parts: Parts) -> PrivateCopies:

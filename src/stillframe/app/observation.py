@@ -14,6 +14,9 @@ from stillframe.domain.proof import Proof
 from stillframe.domain.snapshot import SnapshotStatus
 from stillframe.domain.verification import Verification
 from stillframe.errors import StillframeError
+from stillframe.service.captures import how_captured
+from stillframe.service.local_bases import ReplacedSizes
+from stillframe.service.restores import how_restored
 
 
 class CatalogCollector:
@@ -21,6 +24,7 @@ class CatalogCollector:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._replaced = ReplacedSizes(parts.settings.paths)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing is asked of the catalog at registration."""
@@ -31,6 +35,8 @@ class CatalogCollector:
         try:
             families = [
                 *self._operations(),
+                self._restores(),
+                *self._captures(),
                 *self._snapshots(),
                 *self._assurance(),
                 *self._repositories(),
@@ -49,7 +55,8 @@ class CatalogCollector:
     def _hydrations(self) -> Iterator[Metric]:
         """Asked of the hydrators themselves, one after the other."""
         found = list(self._parts.hydrations.statuses())
-        missing = sum(status.total_bytes - status.arrived_bytes for status in found if status is not None)
+        answered = [status for status in found if status is not None]
+        missing = sum(status.total_bytes - status.arrived_bytes for status in answered)
         stalled = sum(status is None or status.stalled is not None for status in found)
         yield GaugeMetricFamily(
             "stillframe_hydrations", "Restored directories whose files are still arriving.", value=len(found)
@@ -59,6 +66,57 @@ class CatalogCollector:
         )
         yield GaugeMetricFamily(
             "stillframe_hydrations_stalled", "How many of them get nothing at the moment.", value=stalled
+        )
+        yield GaugeMetricFamily(
+            "stillframe_hydration_fetched_bytes",
+            "What was fetched for them.",
+            value=sum(status.fetched_bytes for status in answered),
+        )
+        yield GaugeMetricFamily(
+            "stillframe_hydration_local_bytes",
+            "What had not to be fetched for them, because files on this machine had it.",
+            value=sum(status.local_bytes for status in answered),
+        )
+        yield GaugeMetricFamily(
+            "stillframe_replaced_bytes",
+            "What restores have replaced and is kept until everything has arrived.",
+            value=self._replaced.bytes(),
+        )
+
+    def _restores(self) -> Metric:
+        family = GaugeMetricFamily(
+            "stillframe_restores",
+            "Restores that succeeded, by strategy and why files were not cloned.",
+            labels=["strategy", "doubt"],
+        )
+        with self._parts.catalog.transaction() as transaction:
+            done = transaction.operations.list(
+                kind=OperationKind.RESTORE_FROM_SNAPSHOT, status=OperationStatus.SUCCEEDED
+            )
+        found = (how_restored(operation) for operation in done)
+        for labels, number in Counter((how.strategy, how.doubt) for how in found if how is not None).items():
+            family.add_metric(labels, number)
+        return family
+
+    def _captures(self) -> Iterator[Metric]:
+        full = GaugeMetricFamily(
+            "stillframe_snapshots_read_in_full",
+            "Snapshots for which everything was read, by reason.",
+            labels=["reason"],
+        )
+        with self._parts.catalog.transaction() as transaction:
+            done = transaction.operations.list(
+                kind=OperationKind.CREATE_SNAPSHOT, status=OperationStatus.SUCCEEDED
+            )
+        found = [how for operation in done if (how := how_captured(operation)) is not None]
+        reasons = Counter(how.full_because for how in found if how.full_because is not None)
+        for reason, number in reasons.items():
+            full.add_metric([reason], number)
+        yield full
+        yield GaugeMetricFamily(
+            "stillframe_damaged_map_pages",
+            "Pages of maps of free space and visibility that snapshots found damaged.",
+            value=sum(len(how.damaged_maps) for how in found),
         )
 
     def _operations(self) -> Iterator[Metric]:

@@ -1,11 +1,14 @@
 """Bringing a snapshot back: its files into a new directory, then its first start (rules 31-39)."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from stillframe.backup.changes import BlockRange
+from stillframe.backup.local_clone import CloneBase, ClonePlan, clones_of
 from stillframe.backup.parallel import Unit, run_parallel
 from stillframe.backup.progress import Progress
 from stillframe.domain.cancel import CancelToken
@@ -16,12 +19,17 @@ from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.identity import ServerIdentity
 from stillframe.postgres.osfiles import os_error, publish, sync_directory, sync_tree, translating_os_errors
+from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.recovery import RecoveryPlan, recover
 from stillframe.postgres.settings import ServerSettings
 from stillframe.repository import FetchGroup, FileEntry, SnapshotFacts, SnapshotReader
 
 BACKUP_LABEL = "backup_label"
 _DEFAULT_THREADS = 2
+_PAGES_A_UNIT = 256
+
+Prepare = Callable[[FileEntry, int], None]
+"""Does something with a file that was just made, and its open descriptor."""
 
 
 def restore(
@@ -75,7 +83,7 @@ def lay_out(
     _require_empty(directory)
     control, files = _listed(reader)
     _make_directories(reader, directory, identity=identity)
-    _make_files(files, directory, identity=identity, cancel=cancel, arriving=_arrives_later)
+    _make_files(files, directory, identity=identity, cancel=cancel, prepare=_tag_arriving)
     at_once = [file for file in files if not _arrives_later(file)]
     with _counted(progress, at_once):
         _fill_files(reader, at_once, directory, progress, cancel, threads=threads)
@@ -83,6 +91,88 @@ def lay_out(
     target.begin_arrival(note)
     _write_control(reader, control, directory, identity=identity)
     sync_file_system(directory)
+
+
+def restore_from_base(
+    reader: SnapshotReader,
+    target: Cluster,
+    base: CloneBase,
+    *,
+    progress: Progress,
+    cancel: CancelToken,
+    threads: int = _DEFAULT_THREADS,
+) -> int:
+    """Write a snapshot's files as `restore` does, but clone what a running cluster on the same file system still has.
+
+    Returns how many bytes of files were cloned and are as they were. Costs a clone for each file, and what has changed
+    since the snapshot. Raises SummariesUnusable, with the directory as it was, unless it is certain what that is; else
+    as `restore`.
+    """
+    progress.begin("layout")
+    directory, identity = target.data_directory, target.identity
+    _require_empty(directory)
+    control, files = _listed(reader)
+    with clones_of(reader, base) as clones, _emptied_again(directory):
+        _make_directories(reader, directory, identity=identity)
+        _make_files(files, directory, identity=identity, cancel=cancel, prepare=clones.clone)
+        progress.begin("comparing")
+        plan = clones.plan(files, cancel)
+    progress.begin("copying")
+    with _counted(progress, (control, *files)):
+        _make_empty(plan.whole, directory)
+        _fill_files(reader, plan.whole, directory, progress, cancel, threads=threads)
+        run_parallel(_parts(plan, reader, directory, progress), threads=threads, cancel=cancel)
+    progress.begin("syncing")
+    _write_label(reader.document.facts, directory, identity=identity)
+    sync_file_system(directory)
+    _write_control(reader, control, directory, identity=identity)
+    return plan.cloned_bytes
+
+
+def _parts(plan: ClonePlan, reader: SnapshotReader, target: Path, progress: Progress) -> Iterator[Unit]:
+    for file, found in plan.parts:
+        for first in range(found.first, found.first + found.count, _PAGES_A_UNIT):
+            count = min(_PAGES_A_UNIT, found.first + found.count - first)
+            part = BlockRange(first=first, count=count)
+            yield partial(_fill_part, reader, file, part, target=target, progress=progress)
+
+
+def _fill_part(
+    reader: SnapshotReader, file: FileEntry, part: BlockRange, *, target: Path, progress: Progress
+) -> None:
+    """Zeros included: here the file is no hole."""
+    pages = reader.read_blocks(file, part.first, part.count)
+    _write_at(target, file.path, memoryview(pages), offset=part.first * PAGE_SIZE)
+    progress.advance(len(pages))
+
+
+def _make_empty(files: Iterable[FileEntry], target: Path) -> None:
+    """Holes again, which read as zeros."""
+    for file in files:
+        with translating_os_errors(f"creating {file.path}"):
+            os.truncate(target / file.path, 0)
+            os.truncate(target / file.path, file.size)
+
+
+@contextmanager
+def _emptied_again(directory: Path) -> Iterator[None]:
+    """When the block fails, what it has put into the directory is removed."""
+    try:
+        yield
+    except BaseException:
+        with translating_os_errors("removing what was begun"):
+            for entry in list(directory.iterdir()):
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        raise
+
+
+def _tag_arriving(file: FileEntry, descriptor: int) -> None:
+    """The holes of such a file are no zeros, but wait to be filled."""
+    if _arrives_later(file):
+        tag(descriptor, file.size)
 
 
 def _arrives_later(file: FileEntry) -> bool:
@@ -152,28 +242,27 @@ def _make_files(
     *,
     identity: ServerIdentity,
     cancel: CancelToken,
-    arriving: Callable[[FileEntry], bool] = lambda _file: False,
+    prepare: Prepare = lambda _file, _descriptor: None,
 ) -> None:
     """Every file with its final length; what is not written later stays a hole, which reads as zeros.
 
-    Those that are `arriving` are tagged: their holes are no zeros, but wait to be filled.
+    Each is prepared while it is empty.
     """
     base = str(target)
     for file in files:
         cancel.raise_if_cancelled()
         with translating_os_errors(f"creating {file.path}"):
-            _make_file(f"{base}/{file.path}", file, identity=identity, arriving=arriving(file))
+            _make_file(f"{base}/{file.path}", file, identity=identity, prepare=prepare)
 
 
-def _make_file(path: str, file: FileEntry, *, identity: ServerIdentity, arriving: bool) -> None:
+def _make_file(path: str, file: FileEntry, *, identity: ServerIdentity, prepare: Prepare) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file.mode & 0o700)
     try:
         if identity.owner is not None:
             os.fchown(descriptor, *identity.owner)
         os.fchmod(descriptor, file.mode)
+        prepare(file, descriptor)
         os.ftruncate(descriptor, file.size)
-        if arriving:
-            tag(descriptor, file.size)
     finally:
         os.close(descriptor)
 

@@ -29,8 +29,8 @@ def show(name: str, /, *, common: Common = DEFAULTS) -> None:
 
 
 def describe(connection: Connection, name: str) -> dict[str, Any]:
-    """The namespace, its workgroup (or None), its operations that have not ended, the last one that failed, and how
-    far the files of a restore have arrived (or None).
+    """The namespace, its workgroup (or None), its operations that have not ended, the last one that failed, the last
+    restore that succeeded, and how far its files have arrived (or None).
     """
     namespace = connection.call("get_namespace", namespaceName=name)["namespace"]
     workgroups = connection.every("list_workgroups", "workgroups")
@@ -41,6 +41,7 @@ def describe(connection: Connection, name: str) -> dict[str, Any]:
         "operations": [operation for operation in operations if operation["status"] in {"queued", "running"}],
         "arrival": connection.extend("describe_namespace", namespaceName=name).get("arrival"),
         "lastFailure": next((item for item in reversed(operations) if item["status"] == "failed"), None),
+        "lastRestore": next((item for item in reversed(operations) if _is_done_restore(item)), None),
     }
 
 
@@ -70,9 +71,24 @@ def _one(document: dict[str, Any]) -> RenderableType:
             else f"{workgroup['workgroupName']} ({workgroup['status']})",
             "Endpoint": None if workgroup is None else endpoint_text(workgroup),
             "Going on": ", ".join(busy) or None,
+            "Restored": _restore(document["lastRestore"]),
             "Restored files": _arrival(document["arrival"]),
             "Last failure": _failure(document["lastFailure"]),
         }
+    )
+
+
+def _is_done_restore(operation: dict[str, Any]) -> bool:
+    return operation["status"] == "succeeded" and operation.get("restored") is not None
+
+
+def _restore(operation: dict[str, Any] | None) -> str | None:
+    if operation is None:
+        return None
+    restored = operation["restored"]
+    local = f"; {human_bytes(restored['localBytes'])} from local files" if restored.get("localBytes") else ""
+    return (
+        f"{human_time(operation.get('finishedAt'))}, by {restored['strategy']}{local}. {restored['reason']}"
     )
 
 
@@ -82,7 +98,9 @@ def _arrival(arrival: dict[str, Any] | None) -> str | None:
     share = arrival["arrivedBytes"] / max(arrival["totalBytes"], 1)
     stalled = f"; waiting: {arrival['stalled']}" if arrival.get("stalled") else ""
     there, total = human_bytes(arrival["arrivedBytes"]), human_bytes(arrival["totalBytes"])
-    return f"arriving, {there} of {total} ({share:.0%}){stalled}"
+    local = arrival.get("localBytes", 0)
+    found = f"; {human_bytes(local)} taken from local files" if local else ""
+    return f"arriving, {there} of {total} ({share:.0%}){found}{stalled}"
 
 
 def _failure(operation: dict[str, Any] | None) -> str | None:

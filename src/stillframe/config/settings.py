@@ -38,10 +38,13 @@ class KeyManagementKind(StrEnum):
 
 
 class RestoreStrategy(StrEnum):
-    """How the files of a restored directory come: behind its running server, or before it is started."""
+    """How the files of a restored directory come: behind its running server, or before it is started; then as clones
+    of what this machine has, or as copies of everything.
+    """
 
     AUTO = "auto"
     HYDRATION = "hydration"
+    REFLINK = "reflink"
     EAGER = "eager"
 
 
@@ -82,7 +85,8 @@ class Settings(BaseSettings):
     """How many operations may run side by side, each on another namespace."""
     copy_threads: int = Field(default_factory=lambda: max(2, os.cpu_count() or 2), ge=1, le=64)
     restore_strategy: RestoreStrategy = RestoreStrategy.AUTO
-    """`auto` takes hydration where the kernel, the file system and the user's rights allow it."""
+    """`auto` takes hydration where the kernel, the file system and the user's rights allow it, else reflinks where a
+    file system and databases on it do, else copies."""
     hydrate_in_background: bool = True
     """False: of a restore by hydration only what is asked for arrives, and the rest stays in the repository."""
     compression_level: int = Field(default=1, ge=1, le=19)
@@ -163,6 +167,11 @@ class Paths:
     def trash(self) -> Path:
         """Files of namespaces that are deleted and not removed yet."""
         return self.root / "trash"
+
+    @property
+    def bases(self) -> Path:
+        """Directories that restores replaced, until all files of what replaced them have arrived."""
+        return self.root / "bases"
 
     @property
     def run(self) -> Path:

@@ -16,6 +16,7 @@ from stillframe.errors import Conflict, ServerUnavailable
 from stillframe.hydration import HydrationStatus, HydratorClient
 from stillframe.postgres.cluster import Cluster, StopMode
 from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.service.local_bases import BaseNote
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,8 @@ _POLL_SECONDS = 0.01
 class ArrivalNote(msgspec.Struct, frozen=True, kw_only=True):
     """In a half-arrived directory: where its files come from. `boot_id` names the machine's run it was armed in.
 
-    `layout_id` tells this making of the directory from an earlier one under the same name.
+    `layout_id` tells this making of the directory from an earlier one under the same name. `base` has some of its
+    pages, perhaps.
     """
 
     version: int = 1
@@ -40,6 +42,14 @@ class ArrivalNote(msgspec.Struct, frozen=True, kw_only=True):
     pin_id: uuid.UUID
     boot_id: str
     background: bool
+    base: BaseNote | None = None
+
+    def relies_on(self, cluster: Cluster) -> bool:
+        """Whether that cluster's files are the ones that have some of the pages, and for long enough."""
+        base = self.base
+        return (
+            self.background and base is not None and str(base.incarnation_id) == cluster.data_directory.name
+        )
 
 
 def arrival_note(cluster: Cluster) -> ArrivalNote | None:

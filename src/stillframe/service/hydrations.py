@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +19,10 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from stillframe.backup.local_clone import clone_problem
 from stillframe.config import RestoreStrategy
-from stillframe.domain.identifiers import Region, SnapshotId, parse_region
+from stillframe.domain.identifiers import parse_region
+from stillframe.domain.snapshot import Snapshot
 from stillframe.errors import ServerUnavailable, StillframeError, Unsupported
 from stillframe.hydration import HydrationStatus, Probe
 from stillframe.postgres.cluster import ARRIVAL_FILE, Cluster, StopMode
@@ -36,7 +39,9 @@ from stillframe.service.arrivals import (
     is_orphaned,
 )
 from stillframe.service.foundation import Foundation
+from stillframe.service.local_bases import BaseNote, drop_base, free_bytes, is_needed, kept_bases
 from stillframe.service.repositories import Repositories
+from stillframe.service.room import RESERVE
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +51,20 @@ _TURNS = 64
 
 
 class Strategy(StrEnum):
-    """How the files of a restore come: while the server runs, or before it starts."""
+    """How the files of a restore come: while the server runs, or before it starts as clones or as copies."""
 
     HYDRATION = "hydration"
+    REFLINK = "reflink"
     EAGER = "eager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """A strategy, and a sentence that says why. `doubt` is in one word why files were not cloned, if that was tried."""
+
+    strategy: Strategy
+    reason: str
+    doubt: str = ""
 
 
 class HydratorOrder(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -94,35 +109,49 @@ class Hydrations:
         self._machine = machine
         self._repositories = repositories
         self._launcher = launcher
-        self._probed: dict[int, Strategy] = {}
+        self._probed: dict[int, Chosen] = {}
         self._pins = threading.Lock()
         self._turns = tuple(threading.Lock() for _ in range(_TURNS))
 
-    def strategy(self, directory: Path) -> Strategy:
+    def strategy(self, directory: Path) -> Chosen:
         """How files come to this directory, which exists. Raises Unsupported when the settings want what cannot be."""
         wanted = self._base.settings.restore_strategy
         if wanted is RestoreStrategy.EAGER:
-            return Strategy.EAGER
+            return Chosen(strategy=Strategy.EAGER, reason="The settings say so.")
         device = directory.stat().st_dev
         if device not in self._probed:
-            found = self._launcher.probe(directory)
-            if not found.supported and wanted is RestoreStrategy.HYDRATION:
-                raise Unsupported(f"Restores by hydration are not possible here: {found.reason}")
-            self._probed[device] = Strategy.HYDRATION if found.supported else Strategy.EAGER
-            log.info("restore_strategy", strategy=self._probed[device].value, reason=found.reason)
+            chosen = self._probed[device] = self._try(directory, wanted)
+            log.info("restore_strategy", strategy=chosen.strategy.value, reason=chosen.reason)
         return self._probed[device]
 
-    def pin(self, region: Region, snapshot_id: SnapshotId, cluster: Cluster, *, background: bool) -> bytes:
+    def _try(self, directory: Path, wanted: RestoreStrategy) -> Chosen:
+        if wanted is not RestoreStrategy.REFLINK:
+            found = self._launcher.probe(directory)
+            if found.supported:
+                return Chosen(strategy=Strategy.HYDRATION, reason=found.reason)
+            if wanted is RestoreStrategy.HYDRATION:
+                raise Unsupported(f"Restores by hydration are not possible here: {found.reason}")
+        problem = clone_problem(directory)
+        if problem is None:
+            return Chosen(strategy=Strategy.REFLINK, reason="Files can be cloned here.")
+        if wanted is RestoreStrategy.REFLINK:
+            raise Unsupported(
+                f"Restores by reflinks are not possible here: files can not be cloned ({problem})"
+            )
+        return Chosen(strategy=Strategy.EAGER, reason=f"{found.reason} Files can not be cloned ({problem}).")
+
+    def pin(self, snapshot: Snapshot, cluster: Cluster, *, background: bool, base: BaseNote | None) -> bytes:
         """Keep the snapshot's content for this cluster; the note for its directory, which exists already."""
         pin_id = uuid.UUID(cluster.data_directory.name)
         with self._pins:
-            self._repositories.of(region).pin_snapshot(snapshot_id, pin_id=pin_id)
+            self._repositories.of(snapshot.region).pin_snapshot(snapshot.id, pin_id=pin_id)
         note = ArrivalNote(
             layout_id=self._base.new_id(),
-            region=region,
+            region=snapshot.region,
             pin_id=pin_id,
             boot_id=_boot_id(),
             background=background,
+            base=base,
         )
         return msgspec.json.encode(note)
 
@@ -164,6 +193,10 @@ class Hydrations:
                 self._look_at(cluster)
             except StillframeError as error:
                 log.warning("half_arrived_directory", kind=error.kind, reason=error.message)
+        try:
+            self._look_at_bases()
+        except StillframeError as error:
+            log.warning("replaced_directory_left", kind=error.kind, reason=error.message)
 
     def sweep(self) -> None:
         """Remove pins that nothing needs any more; a crash may have left some."""
@@ -175,6 +208,22 @@ class Hydrations:
                             repository.unpin(pin_id)
             except StillframeError as error:
                 log.warning("pins_not_swept", region=region, kind=error.kind, reason=error.message)
+
+    def _look_at_bases(self) -> None:
+        """What was replaced goes when everything has arrived, or earlier, when what is still to come needs its room."""
+        paths = self._base.settings.paths
+        bases = list(kept_bases(paths))
+        short = bool(bases) and free_bytes(paths) < self._missing_bytes() + RESERVE
+        for base in bases:
+            needed = is_needed(paths, base)
+            if short or not needed:
+                log.info("replaced_directory_goes", kept_for=str(base.kept_for), early=needed)
+                drop_base(paths, base, trash_name=str(self._base.new_id()))
+
+    def _missing_bytes(self) -> int:
+        return sum(
+            status.total_bytes - status.arrived_bytes for status in self.statuses() if status is not None
+        )
 
     def _look_at(self, cluster: Cluster) -> None:
         lock = self._turn_on(cluster)

@@ -1,16 +1,41 @@
 """Bringing a snapshot up as a running cluster, by hydration where that is possible: what every restore begins with."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from stillframe.backup.restore import lay_out, restore, start_restored
+import structlog
+
+from stillframe.backup.local_files import LocalDirectory
+from stillframe.backup.restore import lay_out, restore, restore_from_base, start_restored
+from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.domain.snapshot import Snapshot
 from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.machine import Machine, namespace_cluster
 from stillframe.postgres.settings import ServerSettings
+from stillframe.postgres.wal_summaries import SummariesUnusable
 from stillframe.repository import SnapshotFacts, SnapshotReader
 from stillframe.service.foundation import Foundation
-from stillframe.service.hydrations import Hydrations, Strategy
+from stillframe.service.hydrations import Chosen, Hydrations, Strategy
 from stillframe.service.jobs.watch import Watch
+from stillframe.service.local_bases import clone_base, find_bases, note_of, places_of_base
 from stillframe.service.repositories import Repositories
+
+log = structlog.get_logger(__name__)
+
+_CLONED = "Files were cloned from databases on this machine that go on from the snapshot."
+_NO_BASE = "Nothing on this machine goes on from the snapshot."
+_NO_CHECKSUMS = (
+    "The snapshot has no page checksums, so after a crash nobody could tell which pages had arrived whole."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """How the files of a directory came or will come; `local_bytes` had not to be fetched so far."""
+
+    chosen: Chosen
+    local_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,14 +44,17 @@ class BroughtUp:
 
     facts: SnapshotFacts
     timeline: int
-    strategy: Strategy
+    laid: Laid
 
 
 class Layouts:
     """Makes data directories out of snapshots and starts servers on them."""
 
-    def __init__(self, foundation: Foundation, repositories: Repositories, hydrations: Hydrations) -> None:
+    def __init__(
+        self, foundation: Foundation, machine: Machine, repositories: Repositories, hydrations: Hydrations
+    ) -> None:
         self._base = foundation
+        self._machine = machine
         self._repositories = repositories
         self._hydrations = hydrations
 
@@ -37,39 +65,46 @@ class Layouts:
         settings: ServerSettings,
         watch: Watch,
         *,
-        background: bool = True,
+        replaces: Namespace | None = None,
     ) -> BroughtUp:
-        """The snapshot as this cluster, which has no files yet, running. `background` lets also arrive what
-        nobody asks for.
+        """The snapshot as this cluster, which has no files yet, running.
 
-        Raises what `restore`, `lay_out` and `start_restored` raise.
+        Of one that `replaces` a namespace's databases also arrives what nobody asks for, and what this machine has of
+        it is not fetched. Any other comes from the repository, as far as it is needed. Raises what `restore`,
+        `lay_out` and `start_restored` raise.
         """
         cluster.prepare_parent()
         cluster.identity.make_directory(cluster.data_directory)
         with self._repositories.of(snapshot.region).open_snapshot(snapshot.id) as reader:
-            strategy = self._strategy(reader.document.facts, cluster)
-            if strategy is Strategy.HYDRATION:
-                self._lay_out(snapshot, reader, cluster, watch, background=background)
-            else:
-                self._restore(reader, cluster, watch)
             facts = reader.document.facts
+            chosen, bases = self._chosen(facts, cluster), self._find_bases(replaces, facts)
+            if chosen.strategy is Strategy.HYDRATION:
+                background = replaces is not None and self._base.settings.hydrate_in_background
+                note = self._hydrations.pin(
+                    snapshot, cluster, background=background, base=note_of(bases[0]) if bases else None
+                )
+                self._lay_out(reader, cluster, watch, note=note)
+                laid = Laid(chosen=chosen)
+            else:
+                laid = self._lay_whole(reader, cluster, watch, chosen=chosen, bases=bases)
         timeline = self._timeline(facts)
         watch.progress.begin("starting")
         with self._hydrations.held(cluster) as inherited:
             start_restored(cluster, facts, timeline=timeline, settings=settings, inherited=inherited)
-        return BroughtUp(facts=facts, timeline=timeline, strategy=strategy)
+        return BroughtUp(facts=facts, timeline=timeline, laid=laid)
 
-    def _strategy(self, facts: SnapshotFacts, cluster: Cluster) -> Strategy:
+    def _chosen(self, facts: SnapshotFacts, cluster: Cluster) -> Chosen:
         if not facts.postgres.data_checksum_version:
-            # After a crash of the machine nobody could tell which pages had arrived whole.
-            return Strategy.EAGER
+            return Chosen(strategy=Strategy.EAGER, reason=_NO_CHECKSUMS)
         return self._hydrations.strategy(cluster.data_directory)
 
-    def _lay_out(
-        self, snapshot: Snapshot, reader: SnapshotReader, cluster: Cluster, watch: Watch, *, background: bool
-    ) -> None:
-        background = background and self._base.settings.hydrate_in_background
-        note = self._hydrations.pin(snapshot.region, snapshot.id, cluster, background=background)
+    def _find_bases(self, replaces: Namespace | None, facts: SnapshotFacts) -> Sequence[Incarnation]:
+        if replaces is None:
+            return ()
+        with self._base.catalog.transaction() as transaction:
+            return find_bases(transaction, replaces, facts)
+
+    def _lay_out(self, reader: SnapshotReader, cluster: Cluster, watch: Watch, *, note: bytes) -> None:
         lay_out(
             reader,
             cluster,
@@ -79,16 +114,76 @@ class Layouts:
             cancel=watch.cancel,
         )
 
-    def _restore(self, reader: SnapshotReader, cluster: Cluster, watch: Watch) -> None:
-        restore(
+    def _lay_whole(
+        self,
+        reader: SnapshotReader,
+        cluster: Cluster,
+        watch: Watch,
+        *,
+        chosen: Chosen,
+        bases: Sequence[Incarnation],
+    ) -> Laid:
+        """All files, by clones if that was chosen and is possible without doubt, and by copies otherwise."""
+        doubts: list[SummariesUnusable] = []
+        for base in bases if chosen.strategy is Strategy.REFLINK else ():
+            try:
+                return self._clone(reader, cluster, watch, base=base)
+            except SummariesUnusable as doubt:
+                log.warning("files_not_cloned", base=str(base.id), reason=str(doubt))
+                doubts.append(doubt)
+        if chosen.strategy is Strategy.REFLINK:
+            chosen = _without_clones(doubts)
+        return self._copy(reader, cluster, watch, chosen=chosen, base=bases[0] if bases else None)
+
+    def _clone(self, reader: SnapshotReader, cluster: Cluster, watch: Watch, *, base: Incarnation) -> Laid:
+        runs_at = namespace_cluster(self._base.settings, self._machine, base.namespace_id, base.id)
+        taken = restore_from_base(
             reader,
-            cluster.data_directory,
-            identity=cluster.identity,
+            cluster,
+            clone_base(runs_at, base),
             threads=self._base.settings.copy_threads,
             progress=watch.progress,
             cancel=watch.cancel,
         )
+        return Laid(chosen=Chosen(strategy=Strategy.REFLINK, reason=_CLONED), local_bytes=taken)
+
+    def _copy(
+        self,
+        reader: SnapshotReader,
+        cluster: Cluster,
+        watch: Watch,
+        *,
+        chosen: Chosen,
+        base: Incarnation | None,
+    ) -> Laid:
+        with self._local_files(base, cluster) as local:
+            restore(
+                reader.beside(local),
+                cluster.data_directory,
+                identity=cluster.identity,
+                threads=self._base.settings.copy_threads,
+                progress=watch.progress,
+                cancel=watch.cancel,
+            )
+            return Laid(chosen=chosen, local_bytes=0 if local is None else local.taken_bytes)
+
+    @contextmanager
+    def _local_files(self, base: Incarnation | None, cluster: Cluster) -> Iterator[LocalDirectory | None]:
+        if base is None:
+            yield None
+            return
+        kept_for = cluster.data_directory.name
+        places = places_of_base(self._base.settings.paths, note_of(base), kept_for=kept_for)
+        with LocalDirectory.first_of(places) as local:
+            yield local
 
     def _timeline(self, facts: SnapshotFacts) -> int:
         with self._base.catalog.transaction() as transaction:
             return transaction.take_timeline(facts.postgres.system_identifier, facts.timeline + 1)
+
+
+def _without_clones(doubts: Sequence[SummariesUnusable]) -> Chosen:
+    if not doubts:
+        return Chosen(strategy=Strategy.EAGER, reason=_NO_BASE, doubt="no_base")
+    reason = f"Databases on this machine could not be cloned: {str(doubts[0]).rstrip('.')}."
+    return Chosen(strategy=Strategy.EAGER, reason=reason, doubt=doubts[0].doubt.value)

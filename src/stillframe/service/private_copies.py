@@ -89,7 +89,7 @@ class PrivateCopies:
     def _open(self, snapshot: Snapshot, place: CopyPlace, watch: Watch) -> Cluster:
         self._servers.require_room(snapshot.logical_bytes or 0)
         cluster = self._servers.cluster(place.namespace_id, place.copy_id)
-        self._layouts.bring_up(snapshot, cluster, self._settings(), watch, background=False)
+        self._layouts.bring_up(snapshot, cluster, self._settings(), watch)
         return cluster
 
     def _settings(self) -> ServerSettings:

@@ -1,11 +1,12 @@
 """Accepting restores."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 from stillframe.catalog import Transaction
 from stillframe.domain.access import Caller
 from stillframe.domain.namespace import Namespace
-from stillframe.domain.operation import OperationKind
+from stillframe.domain.operation import Operation, OperationKind
 from stillframe.domain.snapshot import Snapshot, SnapshotStatus
 from stillframe.domain.workgroup import Workgroup, WorkgroupStatus
 from stillframe.errors import Conflict, DataError, InvalidRequest, QuotaExceeded
@@ -18,6 +19,7 @@ from stillframe.service.secrets import managed_password
 from stillframe.service.snapshots import SnapshotSelector, find_snapshot
 from stillframe.service.workgroups import find_workgroup
 
+_RESTORED = "restored"
 _SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 
 
@@ -38,6 +40,28 @@ class AcceptedRestore:
 
     namespace: Namespace
     snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """How a restore was done: by which strategy, why by that one, and what had not to be fetched before the end of
+    the operation, in bytes. `doubt` is in one word why files were not cloned, if that was tried.
+    """
+
+    strategy: str
+    reason: str
+    local_bytes: int
+    doubt: str = ""
+
+    def beside(self, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """The arguments of the operation, with this noted among them."""
+        return {**arguments, _RESTORED: asdict(self)}
+
+
+def how_restored(operation: Operation) -> Restored | None:
+    """How an operation restored; None for one that has not, or did so before that was noted."""
+    noted = operation.arguments.get(_RESTORED)
+    return Restored(**noted) if isinstance(noted, dict) else None
 
 
 class Restores:

@@ -23,6 +23,7 @@ from stillframe.service.arrivals import arrival_note, stop_cluster
 from stillframe.service.endpoints import EndpointRoute, Endpoints
 from stillframe.service.foundation import Foundation
 from stillframe.service.hydrations import Hydrations
+from stillframe.service.local_bases import drop_base, keep_base, kept_bases
 from stillframe.service.room import require_room
 
 _MEBIBYTE = 1024 * 1024
@@ -176,6 +177,23 @@ class Servers:
         remove_tree(cluster.socket_directory)
         self._hydrations.forget(note)
 
+    def replace_by(
+        self, namespace_id: uuid.UUID, incarnation_id: uuid.UUID, *, current: uuid.UUID | None
+    ) -> None:
+        """End an incarnation that is not the `current` one. Its files are kept if the current one's arriving files
+        are taken from it in part.
+        """
+        cluster = self.cluster(namespace_id, incarnation_id)
+        note = None if current is None else arrival_note(self.cluster(namespace_id, current))
+        if note is not None and note.relies_on(cluster):
+            stop_cluster(cluster, StopMode.IMMEDIATE)
+            own = arrival_note(cluster)
+            keep_base(self._base.settings.paths, cluster.data_directory, kept_for=note.pin_id)
+            remove_tree(cluster.socket_directory)
+            self._hydrations.forget(own)
+        else:
+            self.drop(namespace_id, incarnation_id)
+
     def discard(self, namespace_id: uuid.UUID) -> None:
         """Stop a namespace's servers and put its files out of the way, in one step that happens or not."""
         paths = self._base.settings.paths
@@ -190,13 +208,22 @@ class Servers:
             self._hydrations.forget(note)
 
     def require_room(self, size: int) -> None:
-        """Raise DiskFull unless so many bytes fit, after giving back what was thrown away if that is needed."""
-        root = self._base.settings.paths.root
-        try:
-            require_room(root, size)
-        except DiskFull:
-            self.empty_trash()
-            require_room(root, size)
+        """Raise DiskFull unless so many bytes fit, after giving back what can be done without if that is needed.
+
+        That is what was thrown away, then what restores have replaced and still take pages from.
+        """
+        paths = self._base.settings.paths
+        with suppress(DiskFull):
+            require_room(paths.root, size)
+            return
+        self.empty_trash()
+        with suppress(DiskFull):
+            require_room(paths.root, size)
+            return
+        for base in kept_bases(paths):
+            drop_base(paths, base, trash_name=str(self._base.new_id()))
+        self.empty_trash()
+        require_room(paths.root, size)
 
     def empty_trash(self) -> None:
         """Remove the files that were thrown away; what a crash left is found by the next sweep."""

@@ -1,9 +1,13 @@
 """Restores where nothing can arrive later: complete before the server starts, and otherwise the same."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from stillframe.backup.local_clone import clone_problem
+from support.hydration_disks import disk
+from support.local import passable_directory
 from support.service import Service, Warehouse, running_service, wait_for, warehouse_of
 
 pytestmark = pytest.mark.acceptance
@@ -11,11 +15,14 @@ pytestmark = pytest.mark.acceptance
 _FINGERPRINT = "SELECT count(*), sum(id), md5(string_agg(text, '' ORDER BY id)) FROM facts"
 
 
-@pytest.fixture(scope="module")
-def eager() -> Iterator[Service]:
-    """A service that copies everything before it starts a server."""
-    with running_service(restore_strategy="eager") as started:
-        yield started
+@pytest.fixture(scope="module", params=["eager", "reflink"])
+def eager(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A service whose restores have everything before they start a server."""
+    with ExitStack() as stack:
+        directory = stack.enter_context(passable_directory())
+        if request.param == "reflink" and clone_problem(directory) is not None:
+            directory = stack.enter_context(disk(directory, "xfs")).mount_point
+        yield stack.enter_context(running_service(data=directory / "data", restore_strategy=request.param))
 
 
 @pytest.fixture(scope="module")

@@ -120,27 +120,33 @@ def test_space_and_inodes_are_judged(
 
 
 @pytest.mark.parametrize(
-    ("supported", "strategy", "verdict"),
+    ("supported", "cloning", "strategy", "verdict"),
     [
-        (True, RestoreStrategy.AUTO, Verdict.OK),
-        (False, RestoreStrategy.AUTO, Verdict.WARN),
-        (False, RestoreStrategy.HYDRATION, Verdict.FAIL),
-        (False, RestoreStrategy.EAGER, Verdict.OK),
+        (True, False, RestoreStrategy.AUTO, Verdict.OK),
+        (False, True, RestoreStrategy.AUTO, Verdict.OK),
+        (False, False, RestoreStrategy.AUTO, Verdict.WARN),
+        (False, True, RestoreStrategy.HYDRATION, Verdict.FAIL),
+        (True, True, RestoreStrategy.REFLINK, Verdict.OK),
+        (True, False, RestoreStrategy.REFLINK, Verdict.FAIL),
+        (False, False, RestoreStrategy.EAGER, Verdict.OK),
     ],
 )
 def test_the_restore_strategy_and_its_reason_are_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     supported: bool,
+    cloning: bool,
     strategy: RestoreStrategy,
     verdict: Verdict,
 ) -> None:
     monkeypatch.setattr(
         storage, "probe", lambda _: Probe(supported=supported, reason="The kernel was asked.")
     )
+    monkeypatch.setattr(storage, "clone_problem", lambda _: None if cloning else "EOPNOTSUPP")
     finding = storage.check_restores(tmp_path / "data", strategy)
     assert finding.verdict is verdict
-    assert ("The kernel was asked." in finding.fact) is (strategy is not RestoreStrategy.EAGER)
+    asked = strategy in {RestoreStrategy.AUTO, RestoreStrategy.HYDRATION}
+    assert ("The kernel was asked." in finding.fact) is asked
     assert (finding.advice is None) is (verdict is Verdict.OK)
 
 

@@ -50,3 +50,29 @@ def test_gc_removes_what_is_not_needed_and_says_before_what_that_would_be(
     assert done["regions"][0]["packsRemoved"] == 2
     assert repository.statistics().packs == 0
     assert "0 packs" in stillframe("repository", "gc", "--data", str(data)).out
+
+
+def test_the_index_is_made_anew_on_demand_and_its_state_is_told(
+    repository: Repository, data: Path, stillframe: Any
+) -> None:
+    store_files(repository, {"base/5/1": pages(*range(32))})
+    before = stillframe("repository", "check", "--output", "json", "--data", str(data)).document
+    assert before["regions"][0]["index"] == {
+        "indexObjects": 0,
+        "indexBytes": 0,
+        "packs": 2,
+        "packsCovered": 0,
+    }
+    rebuilt = stillframe("repository", "rebuild-index", "--output", "json", "--data", str(data)).document
+    (region,) = rebuilt["regions"]
+    assert (region["region"], region["indexObjects"], region["packs"], region["packsCovered"]) == (
+        "eu-central-1",
+        1,
+        2,
+        2,
+    )
+    stats = stillframe("repository", "stats", "--output", "json", "--data", str(data)).document
+    assert stats["regions"][0]["index"] == {name: value for name, value in region.items() if name != "region"}
+    assert "covers 2 of 2 packs" in stillframe("repository", "stats", "--data", str(data)).out
+    assert "covers 2 of 2 packs" in stillframe("repository", "check", "--data", str(data)).out
+    assert "covers 2 of 2 packs" in stillframe("repository", "rebuild-index", "--data", str(data)).out

@@ -11,6 +11,7 @@ from stillframe.domain.access import Caller
 from stillframe.domain.operation import Operation
 from stillframe.domain.proof import Proof
 from stillframe.service.inspection import Inspection, SnapshotDetail
+from stillframe.service.restores import Restored, how_restored
 
 
 class OperationHandlers:
@@ -85,6 +86,17 @@ def present_operation(operation: Operation) -> Mapping[str, Any]:
         "failure": operation.failure,
         "hint": operation.hint,
         "requestId": operation.request_id,
+        "restored": _present_restored(how_restored(operation)),
+    }
+
+
+def _present_restored(restored: Restored | None) -> Mapping[str, Any] | None:
+    if restored is None:
+        return None
+    return {
+        "strategy": restored.strategy,
+        "reason": restored.reason,
+        "localBytes": restored.local_bytes,
     }
 
 

@@ -28,6 +28,7 @@ class RestoreProgressHandlers:
             "totalBytes": status.total_bytes,
             "arrivedBytes": status.arrived_bytes,
             "fetchedBytes": status.fetched_bytes,
+            "localBytes": status.local_bytes,
             "filesLeft": status.files_left,
             "onDemandReads": status.on_demand_reads,
             "onDemandBytes": status.on_demand_bytes,

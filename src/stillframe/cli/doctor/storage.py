@@ -1,20 +1,19 @@
 """Checks of the data directory and the file system below it."""
 
-import errno
-import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stillframe.backup.local_clone import clone_problem
 from stillframe.cli.doctor.finding import Finding, fail, ok, warn
 from stillframe.cli.output import human_bytes
 from stillframe.config import RestoreStrategy
 from stillframe.hydration import probe
 
-_FICLONE = 0x40049409
-"""ioctl(2) request of linux/fs.h: share the blocks of one file with another."""
+_CLONING = "clone what this machine has of a snapshot before the first query, and copy the rest."
+_FOR_INSTANT_RESTORES = "Instant restores need Linux 6.14, CAP_SYS_ADMIN, and ext4, XFS or btrfs."
 
 _NETWORK = ("nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "fuse", "afs")
 _PASSING = ("tmpfs", "ramfs")
@@ -119,34 +118,28 @@ def check_space(data: Path) -> Finding:
 
 
 def check_restores(data: Path, strategy: RestoreStrategy) -> Finding:
-    """How files of a restore come to this directory, and why (tried on a temporary file)."""
-    name = "Restores"
+    """How files of a restore come to this directory, and why (tried on temporary files)."""
+    name, place = "Restores", existing_part(data)
     if strategy is RestoreStrategy.EAGER:
         return ok(name, "all data is copied before the first query, as the settings say")
-    found = probe(existing_part(data))
-    if found.supported:
-        return ok(name, f"answer before their data has arrived. {found.reason}")
-    if strategy is RestoreStrategy.HYDRATION:
-        return fail(name, f"hydration is not possible: {found.reason}", "Set restore_strategy to auto.")
-    advice = "Instant restores need Linux 6.14, root or CAP_SYS_ADMIN, and ext4, XFS or btrfs."
-    return warn(name, f"copy all data before the first query. {found.reason}", advice)
+    if strategy is not RestoreStrategy.REFLINK:
+        found = probe(place)
+        if found.supported:
+            return ok(name, f"answer before their data has arrived. {found.reason}")
+        if strategy is RestoreStrategy.HYDRATION:
+            return fail(name, f"hydration is not possible: {found.reason}", "Set restore_strategy to auto.")
+    problem = clone_problem(place)
+    if problem is None:
+        why = f" {found.reason}" if strategy is RestoreStrategy.AUTO else ""
+        return ok(name, f"{_CLONING}{why}")
+    if strategy is RestoreStrategy.REFLINK:
+        return fail(name, f"files can not be cloned here ({problem})", "Set restore_strategy to auto.")
+    return warn(name, f"copy all data before the first query. {found.reason}", _FOR_INSTANT_RESTORES)
 
 
 def check_reflink(data: Path) -> Finding:
     """Whether the file system can share blocks between files (tried on a temporary file)."""
-    name, problem = "Block sharing", try_to_clone(existing_part(data))
+    name, problem = "Block sharing", clone_problem(existing_part(data))
     if problem is None:
         return ok(name, "files can be cloned without copying (reflink)")
     return ok(name, f"no reflinks here ({problem}); copies are copies")
-
-
-def try_to_clone(directory: Path) -> str | None:
-    """Clone one temporary file into another; why not, when that fails."""
-    try:
-        with tempfile.TemporaryFile(dir=directory) as source, tempfile.TemporaryFile(dir=directory) as target:
-            source.write(b"\0" * 4096)
-            source.flush()
-            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
-    except OSError as error:
-        return errno.errorcode.get(error.errno or 0, str(error))
-    return None

@@ -23,7 +23,8 @@ from stillframe.service.foundation import Foundation
 from stillframe.service.jobs.runner import Failure
 from stillframe.service.jobs.states import free_in, load, load_namespace
 from stillframe.service.jobs.watch import Watch, watching
-from stillframe.service.layout import Layouts
+from stillframe.service.layout import BroughtUp, Layouts
+from stillframe.service.restores import Restored
 from stillframe.service.servers import Servers
 
 
@@ -94,7 +95,10 @@ class RestoreFromSnapshot:
             publish=lambda progress: self._publish(operation, progress),
             cancel_requested=lambda: False,
         ):
-            restored = self._layouts.bring_up(snapshot, cluster, self._servers.settings_for(workgroup), watch)
+            restored = self._layouts.bring_up(
+                snapshot, cluster, self._servers.settings_for(workgroup), watch, replaces=namespace
+            )
+        self._record(operation, restored)
         facts = restored.facts
         self._set_managed_password(operation, snapshot, cluster)
         return Incarnation(
@@ -150,7 +154,7 @@ class RestoreFromSnapshot:
         for cluster in self._servers.clusters_of(namespace.id):
             incarnation_id = uuid.UUID(cluster.data_directory.name)
             if incarnation_id != namespace.incarnation_id:
-                self._servers.drop(namespace.id, incarnation_id)
+                self._servers.replace_by(namespace.id, incarnation_id, current=namespace.incarnation_id)
                 with self._base.catalog.transaction() as transaction:
                     transaction.incarnations.delete(id=incarnation_id)
 
@@ -169,6 +173,17 @@ class RestoreFromSnapshot:
         }
         with self._base.catalog.transaction() as transaction:
             transaction.operations.change(moved, id=operation.id)
+
+    def _record(self, operation: Operation, restored: BroughtUp) -> None:
+        """How it was done, beside what was asked for."""
+        how = Restored(
+            strategy=restored.laid.chosen.strategy.value,
+            reason=restored.laid.chosen.reason,
+            local_bytes=restored.laid.local_bytes,
+            doubt=restored.laid.chosen.doubt,
+        )
+        with self._base.catalog.transaction() as transaction:
+            transaction.operations.change({"arguments": how.beside(operation.arguments)}, id=operation.id)
 
     def _forget_secret(self, operation: Operation) -> None:
         secret_id = operation.arguments.get("admin_secret_id")
