@@ -12,9 +12,15 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from bench.api import run_api
-from bench.copies import Rounds, run_copies, run_memory, run_second
+from bench.busy import run_busy
+from bench.changes import run_changes
+from bench.copies import Rounds, run_copies, run_memory
+from bench.glimpses import run_glimpses
+from bench.growth import RELATIONS, add_relations, run_growth
+from bench.history import run_history
 from bench.instant import run_instant
 from bench.machine import describe_machine, describe_versions
+from bench.measure import Stopwatch
 from bench.relay import run_relay
 from bench.report import Report, show, write_json, write_markdown
 from bench.results import Section
@@ -25,7 +31,9 @@ from bench.workspace import workspace
 _PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 _REMARKS = Path(__file__).with_name("remarks.md")
 _LEAST_SCALE = 0.01
-_SECTIONS = ("copies", "second", "instant", "memory", "api", "relay", "startup")
+_SECTIONS = (
+    "copies", "changes", "history", "instant", "glimpses", "growth", "busy", "memory", "api", "relay", "startup",
+)  # fmt: skip
 
 app = App(name="bench", help=__doc__, result_action="return_value")
 
@@ -36,7 +44,7 @@ class Options:
     """What to measure."""
 
     scale: float = 1.0
-    """TPC-H scale factor of the main data; 1 is about 2 GB on disk, and the run takes up to 12 GB."""
+    """TPC-H scale factor of the main data; 1 is about 1.7 GB on disk, and the run takes up to 20 GB."""
     only: str = ",".join(_SECTIONS)
     """Sections, with commas between them."""
     rounds: int = 3
@@ -110,6 +118,14 @@ class _Data:
         """A tenth of it, but no less than the generator can keep its keys unique at."""
         return self._load("small", max(self._scale / 10, _LEAST_SCALE))
 
+    @cached_property
+    def many(self) -> Source:
+        """As small, with very many tables more."""
+        source = self._load("many", max(self._scale / 10, _LEAST_SCALE))
+        self._console.print(f"[dim]making {RELATIONS:,} tables[/]")
+        add_relations(self._house, source, RELATIONS)
+        return source
+
     def _load(self, name: str, scale: float) -> Source:
         self._console.print(f"[dim]loading TPC-H, scale factor {scale:g}[/]")
         return self._house.load(name, scale=scale)
@@ -120,8 +136,14 @@ def _sections(house: Warehouse, options: Options, chosen: list[str], console: Co
     rounds = Rounds(warm=options.rounds, cold=options.cold_rounds)
     work: dict[str, Callable[[], Section]] = {
         "copies": lambda: run_copies(house, data.big, rounds, console),
-        "second": lambda: run_second(house, data.big, console),
+        "changes": lambda: run_changes(house, data.big, rounds=options.rounds, console=console),
+        "history": lambda: run_history(house, data.big, console=console),
         "instant": lambda: run_instant(house, data.big, rounds=options.rounds, console=console),
+        "glimpses": lambda: run_glimpses(house, data.big, rounds=options.rounds, console=console),
+        "growth": lambda: run_growth(
+            house, data.small, data.big, data.many, rounds=options.rounds, console=console
+        ),
+        "busy": lambda: run_busy(house, data.small, rounds=options.rounds, console=console),
         "memory": lambda: run_memory(house, data.small),
         "api": lambda: run_api(house, data.big, duration=options.duration),
         "relay": lambda: run_relay(house, data.small, rounds=options.rounds, duration=options.duration),
@@ -129,7 +151,11 @@ def _sections(house: Warehouse, options: Options, chosen: list[str], console: Co
     }
     for name in (name for name in _SECTIONS if name in chosen):
         console.print(f"[bold]{name}[/]")
-        yield work[name]()
+        watch = Stopwatch()
+        section = work[name]()
+        section.raw["section_seconds"] = watch.seconds
+        console.print(f"[dim]{name} took {watch.seconds:.0f} s[/]")
+        yield section
 
 
 def _arguments(options: Options) -> list[str]:

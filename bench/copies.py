@@ -1,28 +1,23 @@
-"""Full snapshots and restores, and the second snapshot of nearly the same: ours against the peers, interleaved."""
+"""Full snapshots and full restores: ours against the peers, interleaved."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from bench.contenders import (
-    Contender,
-    Engine,
-    PlainBaseBackup,
-    Restic,
-    Service,
-    closing_all,
-    contenders,
-    incremental_base_backup,
-)
-from bench.measure import PeakMemory, Stopwatch, can_drop_caches, settle, tree_bytes
+from bench.archives import Restic
+from bench.contenders import Contender, absent_peers, closing_all, contenders
+from bench.measure import PeakMemory, Stopwatch, can_drop_caches, settle
+from bench.native import PlainBaseBackup
+from bench.ours import Engine, Service
+from bench.pgbackrest import PgBackRest
 from bench.results import MISSING, Goal, Section, Series, Table, mebibytes, megabytes, seconds
 from bench.warehouse import Source, Warehouse
 
 _MEMORY_LIMIT = 512 * 2**20
-_SNAPSHOT_FACTOR = 1.5
+_SNAPSHOT_FACTORS = {PlainBaseBackup.name: 1.5, PgBackRest.name: 1.2}
+_RESTORES = (Restic.name, PgBackRest.name)
 
 
 @dataclass(slots=True)
@@ -53,9 +48,15 @@ def run_copies(house: Warehouse, source: Source, rounds: Rounds, console: Consol
         for state, number in plan:
             console.print(f"[dim]copies: {state} round {number + 1}[/]")
             for contender in everybody:
-                if number < contender.rounds and (state != "warm-up" or contender.rounds > 2):
+                if _takes_part(contender, state, number):
                     _one_turn(contender, state, times, house)
     return _section(house, source, everybody, times)
+
+
+def _takes_part(contender: Contender, state: str, number: int) -> bool:
+    """The slow ones are not warmed up; the slowest are measured once, with warm caches."""
+    allowed = {"warm-up": contender.rounds > 2, "warm": True, "cold": contender.rounds > 1}
+    return number < contender.rounds and allowed[state]
 
 
 def _one_turn(contender: Contender, state: str, times: _Times, house: Warehouse) -> None:
@@ -96,11 +97,10 @@ def _section(house: Warehouse, source: Source, everybody: Sequence[Contender], t
     section.tables.append(_table(f"Full restore of {size}", names, times.returns, size=source.bytes))
     section.tables[0].notes += [f"{one.name}: {one.guarantees}." for one in everybody]
     section.tables[1].notes += [
-        "Everything is durable at the end. cp, tar and restic sync nothing; within their time, our code does.",
+        "Everything is durable at the end. Where a program syncs nothing, our code does, within its time.",
         "Only Stillframe by boto3 also starts the server, recovers it and waits until clients can connect.",
     ]
-    if not any(isinstance(one, Restic) for one in everybody):
-        section.tables[0].notes.append("restic: not installed, left out.")
+    section.tables[0].notes += absent_peers()
     section.tables.append(_memory_table(source, times))
     section.goals = [*_speed_goals(times), *_memory_goals(source, times)]
     section.raw = {
@@ -163,26 +163,28 @@ def _ratio(own: float | None, other: float | None) -> str:
 
 
 def _speed_goals(times: _Times) -> list[Goal]:
-    return [
-        *(
+    goals = []
+    for name in (Service.name, Engine.name):
+        copy, back = _median(times.copies, (name, "warm")), _median(times.returns, (name, "warm"))
+        goals += [
             _goal(
-                f"{name}: full snapshot at least {_SNAPSHOT_FACTOR:g} times as fast as plain pg_basebackup",
-                _median(times.copies, (name, "warm")),
-                _median(times.copies, (PlainBaseBackup.name, "warm")),
-                _SNAPSHOT_FACTOR,
+                f"{name}: full snapshot at least {factor:g} times as fast as {peer}",
+                copy,
+                _median(times.copies, (peer, "warm")),
+                factor,
             )
-            for name in (Service.name, Engine.name)
-        ),
-        *(
+            for peer, factor in _SNAPSHOT_FACTORS.items()
+        ]
+        goals += [
             _goal(
-                f"{name}: full restore at least as fast as restic's",
-                _median(times.returns, (name, "warm")),
-                _median(times.returns, (Restic.name, "warm")),
+                f"{name}: full restore at least as fast as {peer}",
+                back,
+                _median(times.returns, (peer, "warm")),
                 1.0,
             )
-            for name in (Service.name, Engine.name)
-        ),
-    ]
+            for peer in _RESTORES
+        ]
+    return goals
 
 
 def _goal(text: str, own: float | None, peer: float | None, factor: float) -> Goal:
@@ -231,83 +233,3 @@ def run_memory(house: Warehouse, source: Source) -> Section:
     section.goals = _memory_goals(source, times)
     section.raw = {"worker_peak_bytes": dict(times.peaks), "data_bytes": source.bytes}
     return section
-
-
-def run_second(house: Warehouse, source: Source, console: Console) -> Section:
-    """A snapshot after a full one: with nothing changed, and with one row changed."""
-    table = Table(title="The second snapshot", columns=["", "changed", "time", "stored"])
-    section = Section(name="The second snapshot", tables=[table])
-    for takes in (_second_of_ours, _second_of_base_backup, _second_of_restic):
-        console.print("[dim]second snapshot: next contender[/]")
-        for name, changed, elapsed, stored in takes(house, source):
-            table.rows.append([name, changed, seconds(elapsed), megabytes(stored)])
-            section.raw.setdefault(name, {})[changed] = {"seconds": elapsed, "stored_bytes": stored}
-    table.notes.append(
-        "pg_basebackup --incremental needs its whole chain, put together by pg_combinebackup, to be restored; "
-        "a snapshot of ours and of restic is complete by itself."
-    )
-    return section
-
-
-_Row = tuple[str, str, float, int]
-_CHANGES = ("nothing", "one row")
-
-
-def _change(house: Warehouse, source: Source, what: str) -> None:
-    if what == "one row":
-        with house.connect(source.workgroup) as connection:
-            connection.execute("UPDATE orders SET o_clerk = 'Clerk#000000001' WHERE o_orderkey = 1")
-
-
-def _second_of_ours(house: Warehouse, source: Source) -> list[_Row]:
-    service = Service(house, source)
-    service.prepare_copy()
-    service.copy()
-    rows = []
-    for number, what in enumerate(_CHANGES):
-        _change(house, source, what)
-        before = tree_bytes(house.repository)
-        settle(cold=False)
-        watch = Stopwatch()
-        house.snapshot(source.namespace, f"again-{number}")
-        rows.append((service.name, what, watch.seconds, tree_bytes(house.repository) - before))
-    return rows
-
-
-def _second_of_base_backup(house: Warehouse, source: Source) -> list[_Row]:
-    full, target = PlainBaseBackup(house, source), house.root / "basebackup-incremental"
-    full.prepare_copy()
-    full.copy()
-    manifest = house.root / "basebackup-plain" / "backup_manifest"
-    rows = []
-    try:
-        for what in _CHANGES:
-            _change(house, source, what)
-            settle(cold=False)
-            watch = Stopwatch()
-            incremental_base_backup(source, target, manifest)
-            rows.append(("pg_basebackup --incremental", what, watch.seconds, tree_bytes(target)))
-            shutil.rmtree(target)
-    finally:
-        full.close()
-    return rows
-
-
-def _second_of_restic(house: Warehouse, source: Source) -> list[_Row]:
-    if not shutil.which("restic"):
-        return []
-    restic = Restic(house, source)
-    try:
-        restic.prepare_copy()
-        restic.copy()
-        rows = []
-        for what in _CHANGES:
-            _change(house, source, what)
-            restic.prepare_next()
-            settle(cold=False)
-            watch = Stopwatch()
-            restic.copy()
-            rows.append((restic.name, what, watch.seconds, restic.stored()))
-        return rows
-    finally:
-        restic.close()

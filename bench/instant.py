@@ -5,26 +5,28 @@ first command to the first answer of a server that was started on what it brough
 """
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from rich.console import Console
 
-from bench.contenders import Contender, PlainBaseBackup, Restic, incremental_base_backup, run
+from bench.contenders import Peer, absent_peers, peers
 from bench.measure import Stopwatch, settle
-from bench.results import Goal, Section, Series, Table, megabytes, seconds
+from bench.native import CombineBackup
+from bench.ours import Service
+from bench.pgbackrest import PgBackRest
+from bench.programs import run
+from bench.results import MISSING, Goal, Section, Series, Table, megabytes, seconds
 from bench.warehouse import DATABASE, Source, Warehouse
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.settings import ServerSettings
 
 _SNAPSHOT = "instant"
-_OURS = "Stillframe, by boto3"
+_OURS = Service.name
 _FIRST = "SELECT count(*) FROM nation"
 _POLL_SECONDS = 0.005
 _PATIENCE = 3600.0
@@ -32,6 +34,7 @@ _FIRST_SECONDS = 0.6
 _PEER_FACTOR = 20
 _MOST_FETCHED = 10e6
 _LOOKUP_SECONDS = 0.05
+_ARRIVAL_FACTORS = {PgBackRest.name: 1.0, CombineBackup.name: 3.0}
 
 Found = dict[str, float]
 """What one restore took, by name: seconds and bytes."""
@@ -43,10 +46,10 @@ def run_instant(house: Warehouse, source: Source, *, rounds: int, console: Conso
     size = source.bytes
     house.snapshot(source.namespace, _SNAPSHOT)
     ours = [_ours(house, source, number, console) for number in range(rounds)]
-    peers = dict(_peers(house, source, console))
-    section.tables += [_first_answers(size, ours, peers), _arrival(size, ours)]
-    section.goals = _goals(ours, peers)
-    section.raw = {"bytes": size, "ours": ours, "peers": peers}
+    others = dict(_peers(house, source, console))
+    section.tables += [_first_answers(size, ours, others), _arrival(size, ours, others)]
+    section.goals = [*_goals(ours, others), *_arrival_goals(ours, others)]
+    section.raw = {"bytes": size, "ours": ours, "peers": others}
     return section
 
 
@@ -62,11 +65,10 @@ def _ours(house: Warehouse, source: Source, number: int, console: Console) -> Fo
     arrival = house.arrival(target)
     found["fetched"] = float(arrival["fetchedBytes"]) if arrival else math.nan
     found["look-up"] = _look_up(house, source, target)
-    while house.arrival(target) is not None:
-        assert watch.seconds < _PATIENCE, "the restore does not end"
-        time.sleep(0.1)
+    house.await_arrival(target)
     found["arrived"] = watch.seconds
     house.await_available(target)
+    house.require_success(target)
     house.remove(target)
     return found
 
@@ -87,9 +89,9 @@ def _look_up(house: Warehouse, source: Source, target: str) -> float:
     return elapsed
 
 
-def _peers(house: Warehouse, source: Source, console: Console) -> Iterator[tuple[str, float]]:
-    """Each peer's restore, start and first answer in seconds, once: they take long."""
-    for contender, directory in _contenders(house, source):
+def _peers(house: Warehouse, source: Source, console: Console) -> Iterator[tuple[str, Found]]:
+    """Each peer's restore, and that with start and first answer, in seconds; once, for they take long."""
+    for contender in peers(house, source):
         console.print(f"[dim]instant: {contender.name}[/]")
         contender.prepare_copy()
         contender.copy()
@@ -97,64 +99,23 @@ def _peers(house: Warehouse, source: Source, console: Console) -> Iterator[tuple
         settle(cold=True)
         watch = Stopwatch()
         contender.bring_back()
-        with _started(house, source, directory) as cluster:
+        restored = watch.seconds
+        with _started(house, source, contender) as cluster:
             _await_answer(lambda cluster=cluster: _service_session(cluster))  # type: ignore[misc]
-            yield contender.name, watch.seconds
+            yield contender.name, {"restored": restored, "first": watch.seconds}
         contender.clean_return()
         contender.close()
 
 
-def _contenders(house: Warehouse, source: Source) -> Iterator[tuple[Contender, Path]]:
-    yield PlainBaseBackup(house, source), house.root / "basebackup-restored"
-    yield CombineBackup(house, source), house.root / "combined"
-    if shutil.which("restic"):
-        inside = source.cluster.data_directory.relative_to("/")
-        yield Restic(house, source), house.root / "restic-restored" / inside
-
-
-class CombineBackup(PlainBaseBackup):
-    """A full and an incremental base backup, brought back by pg_combinebackup."""
-
-    name = "pg_combinebackup"
-    guarantees = "fsync; not compressed, not encrypted"
-
-    def __init__(self, house: Warehouse, source: Source) -> None:
-        super().__init__(house, source)
-        self._copy = house.root / "combine-full"
-        self._increment = house.root / "combine-increment"
-        self._target = house.root / "combined"
-
-    def prepare_copy(self) -> None:
-        """No directories yet."""
-        super().prepare_copy()
-        shutil.rmtree(self._increment, ignore_errors=True)
-
-    def copy(self) -> None:
-        """The full copy, and an increment with next to nothing in it."""
-        super().copy()
-        incremental_base_backup(self._source, self._increment, self._copy / "backup_manifest")
-
-    def bring_back(self) -> None:
-        """pg_combinebackup, synced by itself."""
-        program = self._source.cluster.installation.program("pg_combinebackup")
-        run(str(program), str(self._copy), str(self._increment), "-o", str(self._target))
-
-    def close(self) -> None:
-        """Remove both copies."""
-        super().close()
-        shutil.rmtree(self._increment, ignore_errors=True)
-
-
 @contextmanager
-def _started(house: Warehouse, source: Source, directory: Path) -> Iterator[Cluster]:
+def _started(house: Warehouse, source: Source, contender: Peer) -> Iterator[Cluster]:
     """A server on what a peer brought back, in the state it is in."""
+    directory = contender.returned
     for folder in directory.parents:
         if folder == house.root:
             break
-        # restic keeps the modes of all folders on the way, which may be only for us.
+        # Some keep the modes of all folders on the way, which may be only for us.
         folder.chmod(0o711)
-    if not (directory / "backup_label").exists():
-        shutil.copy(house.root / "restic" / "backup_label", directory)
     identity = house.machine.identity
     if identity.owner is not None:
         run("chown", "-R", f"{identity.owner[0]}:{identity.owner[1]}", str(directory))
@@ -189,24 +150,25 @@ def _service_session(cluster: Cluster) -> "psycopg.Connection[Any]":
     )
 
 
-def _first_answers(size: int, ours: Sequence[Found], peers: Mapping[str, float]) -> Table:
+def _first_answers(size: int, ours: Sequence[Found], others: Mapping[str, Found]) -> Table:
     own = _series(ours, "first")
     table = Table(
         title=f"First answer after a restore of {megabytes(size)}, cold",
         columns=["", "median", "least to largest", "runs", "ratio"],
     )
     table.rows.append([_OURS, seconds(own.median), own.spread(), str(len(own.values)), "1.00"])
-    for name, value in peers.items():
-        table.rows.append([name, seconds(value), "", "1", f"{value / own.median:.1f}"])
+    for name, found in others.items():
+        table.rows.append([name, seconds(found["first"]), "", "1", f"{found['first'] / own.median:.1f}"])
     table.notes = [
         "Ours: from the call of RestoreFromSnapshot until the restored workgroup has answered a query.",
         "A peer's: from its first command until a server on what it brought back has answered.",
         "Ratio: how many times our time was taken.",
+        *absent_peers(),
     ]
     return table
 
 
-def _arrival(size: int, ours: Sequence[Found]) -> Table:
+def _arrival(size: int, ours: Sequence[Found], others: Mapping[str, Found]) -> Table:
     table = Table(title="What follows the first answer", columns=["", "median", "least to largest"])
     fetched, look_up, arrived = (_series(ours, name) for name in ("fetched", "look-up", "arrived"))
     low, high = megabytes(min(fetched.values)), megabytes(max(fetched.values))
@@ -215,11 +177,15 @@ def _arrival(size: int, ours: Sequence[Found]) -> Table:
         ["first look-up by key in the largest table", seconds(look_up.median), look_up.spread()],
         ["everything there, since the call", seconds(arrived.median), arrived.spread()],
         ["rate of that", f"{size / arrived.median / 1e6:,.0f} MB/s", ""],
+        *(
+            [f"for comparison, everything by {name}", seconds(one["restored"]), ""]
+            for name, one in others.items()
+        ),
     ]
     return table
 
 
-def _goals(ours: Sequence[Found], peers: Mapping[str, float]) -> list[Goal]:
+def _goals(ours: Sequence[Found], others: Mapping[str, Found]) -> list[Goal]:
     first, fetched, look_up = (_series(ours, name).median for name in ("first", "fetched", "look-up"))
     goals = [
         Goal(
@@ -238,10 +204,23 @@ def _goals(ours: Sequence[Found], peers: Mapping[str, float]) -> list[Goal]:
             reached=look_up <= _LOOKUP_SECONDS,
         ),
     ]
-    for name, value in peers.items():
+    for name, one in others.items():
         text = f"first answer in at most a {_PEER_FACTOR}th of the time of {name}"
-        ratio = value / first
+        ratio = one["first"] / first
         goals.append(Goal(text=text, found=f"a {ratio:.1f}th", reached=ratio >= _PEER_FACTOR))
+    return goals
+
+
+def _arrival_goals(ours: Sequence[Found], others: Mapping[str, Found]) -> list[Goal]:
+    arrived = _series(ours, "arrived").median
+    goals = []
+    for name, factor in _ARRIVAL_FACTORS.items():
+        text = f"everything there at least {factor:g} times as fast as by {name}"
+        if name in others:
+            ratio = others[name]["restored"] / arrived
+            goals.append(Goal(text=text, found=f"{ratio:.2f} times", reached=ratio >= factor))
+        else:
+            goals.append(Goal(text=text, found=MISSING, reached=None))
     return goals
 
 

@@ -3,16 +3,23 @@
 import os
 import platform
 import re
-import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import stillframe
+from bench.programs import find_program, run
 
 _PACKAGES = (
     "botocore", "blake3", "cryptography", "numpy", "psycopg", "starlette", "uvicorn", "uvloop", "zstandard",
 )  # fmt: skip
+_PROGRAMS = {
+    "restic": "version",
+    "borg": "--version",
+    "barman": "--version",
+    "pgbackrest": "version",
+    "rsync": "--version",
+}
 
 
 def describe_machine(directory: Path) -> dict[str, str]:
@@ -34,18 +41,18 @@ def describe_versions(postgres: str) -> dict[str, str]:
         "stillframe": f"{stillframe.__version__} {_commit()}".strip(),
         "Python": platform.python_version(),
         "PostgreSQL": postgres,
-        "restic": restic_version() or "not installed, left out",
+        **{name: _program(name) for name in _PROGRAMS},
     }
     return found | {name: _package(name) for name in _PACKAGES}
 
 
-def restic_version() -> str | None:
-    """The version of the installed restic, or None."""
-    program = shutil.which("restic")
+def _program(name: str) -> str:
+    """The version that a program of this name says it has."""
+    program = find_program(name)
     if program is None:
-        return None
-    text = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
-    return text.split()[1] if text.startswith("restic ") else None
+        return "not installed"
+    found = re.search(r"\d+(\.\d+)+", run(program, _PROGRAMS[name]))
+    return found[0] if found else "unknown"
 
 
 def file_system(directory: Path) -> str:

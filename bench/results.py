@@ -69,6 +69,11 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:,.1f} MB" if size < 100e6 else f"{size / 1e6:,.0f} MB"
 
 
+def size_of(size: float) -> str:
+    """A size in bytes as text, in units of 10^3 bytes below a million."""
+    return megabytes(size) if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
 def mebibytes(size: float) -> str:
     """A size in bytes as text, in units of 2^20 bytes: memory is limited in these."""
     return f"{size / 2**20:,.0f} MiB"

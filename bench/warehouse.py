@@ -17,10 +17,14 @@ from stillframe.cli.demo.tpch import TABLES, find_generator, load_tables
 from stillframe.clients import EXTENSION, ClientMaker
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
+from stillframe.service.arrivals import hydration_status
 
 ADMIN, PASSWORD, DATABASE = "admin", "Benchmark1Run", "tpch"
 _POLL_SECONDS = 0.1
+_QUICK_POLL_SECONDS = 0.02
+_QUICK_FOR_SECONDS = 1.0
 _PATIENCE = 3600.0
+_RESTORING = {"PENDING", "IN_PROGRESS"}
 _SETTLED = {"AVAILABLE", "FAILED", "CANCELLED"}
 _INDEXES = {
     "lineitem_part": "lineitem (l_partkey, l_suppkey)",
@@ -46,6 +50,13 @@ class Source:
         """The size of its data directory without WAL: what a copy has to read."""
         root = self.cluster.data_directory
         return tree_bytes(root) - tree_bytes(root / "pg_wal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRestore:
+    """What a table took: bytes that were fetched from the repository, as far as was seen before the copy was gone."""
+
+    fetched: int
 
 
 class Warehouse:
@@ -138,6 +149,57 @@ class Warehouse:
         found: dict[str, Any] = self._operator.describe_namespace(namespaceName=name)
         return found.get("arrival")
 
+    def await_arrival(self, name: str) -> None:
+        """Return when every file of a restored namespace is there."""
+        watch = Stopwatch()
+        while self.arrival(name) is not None:
+            assert watch.seconds < _PATIENCE, "the restore does not end"
+            time.sleep(_POLL_SECONDS)
+
+    @contextmanager
+    def opened(self, snapshot: str) -> Iterator["psycopg.Connection[Any]"]:
+        """A connection to a snapshot that is opened for the length of the block."""
+        answer = self._operator.open_snapshot(snapshotName=snapshot, durationSeconds=600, temporary=True)
+        copy, identifier = answer["openSnapshot"], answer["openSnapshot"]["openSnapshotId"]
+        try:
+            while copy["status"] == "OPENING":
+                time.sleep(_QUICK_POLL_SECONDS)
+                (copy,) = self._operator.list_open_snapshots(openSnapshotId=identifier)["openSnapshots"]
+            assert copy["status"] == "OPEN", copy
+            address = {"host": copy["address"], "port": copy["port"], "user": copy["username"]}
+            with psycopg.connect(**address, password=answer["password"], dbname=DATABASE) as session:
+                yield session
+        finally:
+            self._operator.close_snapshot(openSnapshotId=identifier)
+
+    def restore_table(self, name: str, snapshot: str, table: str, new: str) -> TableRestore:
+        """RestoreTableFromSnapshot into the same database, until it SUCCEEDED; how far the files of its copy got."""
+        answer = self.client.restore_table_from_snapshot(
+            namespaceName=name,
+            workgroupName=name,
+            snapshotName=snapshot,
+            sourceDatabaseName=DATABASE,
+            sourceTableName=table,
+            newTableName=new,
+        )
+        status, fetched = answer["tableRestoreStatus"], 0
+        request = status["tableRestoreRequestId"]
+        copy = self._private_copy(name, request)
+        while status["status"] in _RESTORING:
+            time.sleep(_QUICK_POLL_SECONDS)
+            arrival = hydration_status(copy)
+            fetched = arrival.fetched_bytes if arrival is not None else fetched
+            status = self.client.get_table_restore_status(tableRestoreRequestId=request)["tableRestoreStatus"]
+        assert status["status"] == "SUCCEEDED", status
+        return TableRestore(fetched=fetched)
+
+    def _private_copy(self, name: str, identifier: str) -> Cluster:
+        """The server that a table is taken from, which is there for as long as that lasts."""
+        namespace = self.client.get_namespace(namespaceName=name)["namespace"]["namespaceId"]
+        return namespace_cluster(
+            self.local.settings, self.machine, uuid.UUID(namespace), uuid.UUID(identifier)
+        )
+
     def snapshot(self, name: str, snapshot: str) -> dict[str, Any]:
         """CreateSnapshot, and its last answer when it is AVAILABLE."""
         self.client.create_snapshot(namespaceName=name, snapshotName=snapshot)
@@ -147,6 +209,12 @@ class Warehouse:
         """RestoreFromSnapshot into a namespace, until it and its workgroup are AVAILABLE."""
         self.client.restore_from_snapshot(namespaceName=name, workgroupName=name, snapshotName=snapshot)
         self.await_available(name)
+        self.require_success(name)
+
+    def require_success(self, name: str) -> None:
+        """Fail unless the newest operation of a namespace succeeded: one that failed leaves it AVAILABLE, too."""
+        (newest,) = self._operator.list_operations(namespaceName=name, maxResults=1)["operations"]
+        assert newest["status"] == "succeeded", newest
 
     def await_available(self, name: str) -> None:
         """Return when a namespace and its workgroup are AVAILABLE."""
@@ -157,7 +225,8 @@ class Warehouse:
         watch = Stopwatch()
         while (found := look())["status"] not in _SETTLED:
             assert watch.seconds < _PATIENCE, f"still {found['status']}"
-            time.sleep(_POLL_SECONDS)
+            # Often while a moment counts, seldom later: asking is work for the machine that is measured.
+            time.sleep(_QUICK_POLL_SECONDS if watch.seconds < _QUICK_FOR_SECONDS else _POLL_SECONDS)
         assert found["status"] == "AVAILABLE", f"{found['status']}: {self.local.log_tail(15)}"
         return dict(found)
 
