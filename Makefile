@@ -34,7 +34,8 @@ test-store-faults: $(VENV)/.dev ## Every wrong answer of an S3 server at every r
 
 test-store: $(VENV)/.dev ## Kills, losses of power, wrong answers and bit rot, as many as are recorded
 	STILLFRAME_STORE_KILLS=6000 STILLFRAME_STORE_STATES=20000 STILLFRAME_STORE_FAULTS=4000 STILLFRAME_BIT_ROT=all \
-		$(BIN)/python -m pytest -n $(JOBS) --timeout 14400 -rP tests/crash/repository tests/integration/repository/test_bit_rot.py
+		$(BIN)/python -m pytest -n $(JOBS) --timeout 14400 -rP tests/crash/repository \
+		tests/integration/repository/test_bit_rot.py tests/unit/repository/test_sweep_and_check.py
 
 test-crash: $(VENV)/.dev ## The whole crash matrix
 	STILLFRAME_CRASH_POINTS=all $(BIN)/python -m pytest -n $(JOBS) -m crash --timeout 3600

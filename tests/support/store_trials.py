@@ -17,6 +17,7 @@ from stillframe.domain.identifiers import KmsKeyId, SnapshotId
 from stillframe.errors import Conflict
 from stillframe.objectstore import LocalObjectStore, ObjectStore
 from stillframe.repository import Level, Repository, SweepPolicy
+from stillframe.repository.census import PIN_MARKS
 from stillframe.repository.format import ATTRIBUTES, CONDEMNED, EPOCHS, KEYS, NODES, PACKS, RETIRED
 from stillframe.repository.marking import Marking
 from stillframe.repository.pack import PackName, list_pack
@@ -338,6 +339,8 @@ def require_nothing_else(repository: Repository, store: ObjectStore) -> None:
     snapshots = {str(one) for one in repository.snapshot_ids()}
     assert not [name for name in names if name.startswith(EPOCHS)]
     assert {name.removeprefix(ATTRIBUTES) for name in names if name.startswith(ATTRIBUTES)} == snapshots
+    marks = {name.removeprefix(PIN_MARKS) for name in names if name.startswith(PIN_MARKS)}
+    assert marks == {str(one) for one in repository.pin_ids()}
     assert sum(name.startswith(CONDEMNED) for name in names) <= 1
     retired = [name.removeprefix(RETIRED).partition("/")[2] for name in names if name.startswith(RETIRED)]
     assert set(retired) <= set(names)

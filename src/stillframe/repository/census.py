@@ -2,11 +2,13 @@
 
 A listing that leaves a document out makes its content look like garbage. Stores that list late, page wrongly or are
 read through a cache have done that. So a listing is believed only where it agrees with what else is known: with the
-attributes, which every snapshot has, and with the documents that an earlier sweep has seen. Each one that should be
-there and is not listed is asked for by its name; that costs one request for each that was deleted since.
+attributes, which every snapshot has, with the marks that are put beside new pins, and with the documents that an
+earlier sweep has read. Each one that should be there and is not listed is asked for by its name; that costs one
+request for each that was deleted since.
 """
 
 import contextlib
+import uuid
 from collections.abc import Iterable
 from typing import Literal
 
@@ -16,11 +18,14 @@ from blake3 import blake3
 from stillframe.errors import DataError, ObjectMissing, StoredDataCorrupt, StoreUnavailable
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.documents import replace_object
+from stillframe.repository.epochs import open_epochs
 from stillframe.repository.format import ATTRIBUTES, CENSUS, PINS, SNAPSHOTS
 from stillframe.repository.library import exists
 from stillframe.repository.retired import original_name, retired_names
 
 CENSUS_NAME = f"{CENSUS}documents"
+PIN_MARKS = f"{CENSUS}pins/"
+"""Empty objects, one for each pin: put before the pin, deleted after it, and listed by another request."""
 _ATTEMPTS = 3
 """Looks at a listing: what somebody creates in between is listed by the next one."""
 
@@ -40,19 +45,20 @@ class Census:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._remembered: frozenset[str] | None = None
-        self._seen: dict[str, frozenset[str]] = {}
+        self._looked = False
+        self._read: set[str] = set()
 
     def names(self, prefix: str) -> list[str]:
         """The names of all documents below this prefix, in their order, each once.
 
         Raises StoreUnavailable when the store does not list one that it has: then nothing may be removed.
         """
+        self._looked = True
         unlisted = ""
         for _ in range(_ATTEMPTS):
             listed = {stored.name for stored in self._store.list(prefix)}
             unlisted = self._unlisted(prefix, listed)
             if not unlisted:
-                self._seen[prefix] = self._seen.get(prefix, frozenset()) | listed
                 return sorted(listed)
         raise StoreUnavailable(
             f"The object store has {unlisted} and does not list it, so it is not known what is needed.",
@@ -60,10 +66,14 @@ class Census:
             object=unlisted,
         )
 
+    def note(self, name: str) -> None:
+        """A document that was listed was got, too: a listing may also name one that was deleted long ago."""
+        self._read.add(name)
+
     def remember(self) -> None:
-        """Keep for the next sweep what was seen by this one, if that is news."""
-        if self._seen:
-            self._keep(frozenset[str]().union(*self._seen.values()))
+        """Keep for the next sweep what was read by this one, if that is news."""
+        if self._looked:
+            self._keep(frozenset(self._read))
 
     def forget(self, names: Iterable[str]) -> None:
         """Documents that are deleted, before their copies go: what is remembered has been lost, or has a copy."""
@@ -81,9 +91,9 @@ class Census:
         expected = {name for name in self._known() if name.startswith(prefix)}
         if prefix == SNAPSHOTS:
             # Put before the document and deleted after it, and listed by another request.
-            expected |= {
-                SNAPSHOTS + stored.name.removeprefix(ATTRIBUTES) for stored in self._store.list(ATTRIBUTES)
-            }
+            expected |= _renamed(self._store, ATTRIBUTES, SNAPSHOTS)
+        elif prefix == PINS:
+            expected |= _renamed(self._store, PIN_MARKS, PINS)
         missing = sorted(expected - listed)
         return next((name for name in missing if exists(self._store, name)), "")
 
@@ -96,10 +106,32 @@ class Census:
         return _remembered(self._store)
 
 
-def require_missing(store: ObjectStore, name: str) -> None:
-    """A document that was listed could not be got: raise StoreUnavailable unless it was deleted in this moment."""
-    if exists(store, name):
-        raise StoreUnavailable(f"The object store has {name} and does not give it.", object=name)
+def mark_pin(store: ObjectStore, pin_id: uuid.UUID) -> None:
+    """Before a pin is made, with an epoch open: a sweep asks for it by its name even if no sweep has seen it."""
+    replace_object(store, f"{PIN_MARKS}{pin_id}", b"")
+
+
+def unmark_pin(store: ObjectStore, pin_id: uuid.UUID) -> None:
+    """After a pin was deleted."""
+    store.delete(f"{PIN_MARKS}{pin_id}")
+
+
+def remove_lost_pin_marks(store: ObjectStore, *, dry_run: bool) -> int:
+    """Remove marks of pins that were never made, or are deleted; how many there were. None while anybody is open."""
+    marks = _renamed(store, PIN_MARKS, PINS)
+    lost = sorted(marks - {stored.name for stored in store.list(PINS)}) if marks else []
+    # After the marks were listed: whoever has put one of them and not the pin yet would be open.
+    if not lost or open_epochs(store):
+        return 0
+    gone = [name for name in lost if not exists(store, name)]
+    for name in gone if not dry_run else ():
+        store.delete(PIN_MARKS + name.removeprefix(PINS))
+    return len(gone)
+
+
+def _renamed(store: ObjectStore, prefix: str, other: str) -> set[str]:
+    """The names of what is listed below a prefix, as they would be below another one."""
+    return {other + stored.name.removeprefix(prefix) for stored in store.list(prefix)}
 
 
 def lost_documents(store: ObjectStore) -> list[str]:

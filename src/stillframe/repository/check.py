@@ -15,7 +15,7 @@ from stillframe.domain.identifiers import SnapshotId
 from stillframe.errors import DataError, KeyUnavailable, ObjectMissing, StillframeError, StoredDataCorrupt
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.affected import affected_relation
-from stillframe.repository.census import CENSUS_NAME, lost_documents, require_readable_census
+from stillframe.repository.census import CENSUS_NAME, PIN_MARKS, lost_documents, require_readable_census
 from stillframe.repository.condemned import is_list, newest_list
 from stillframe.repository.content import ContentReader
 from stillframe.repository.crypto import ContentBytes, DataKey
@@ -441,7 +441,7 @@ def _belongs(name: str) -> bool:
             PackName.parse(name)
             return True
         return False
-    known = (KEYS, SNAPSHOTS, ATTRIBUTES, EPOCHS, PINS, RETIRED, VERIFIED)
+    known = (KEYS, SNAPSHOTS, ATTRIBUTES, EPOCHS, PINS, PIN_MARKS, RETIRED, VERIFIED)
     alone = {CONFIG_NAME, CENSUS_NAME}
     return name in alone or is_list(name) or is_index_name(name) or name.startswith(known)
 

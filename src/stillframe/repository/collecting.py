@@ -17,6 +17,7 @@ import numpy as np
 
 from stillframe.errors import Conflict, DataError, ObjectMissing
 from stillframe.objectstore import ObjectStore
+from stillframe.repository.census import remove_lost_pin_marks
 from stillframe.repository.condemned import (
     CondemnedList,
     CondemnedPack,
@@ -60,7 +61,7 @@ class SweepReport:
     """Packs of which little was needed, that was stored elsewhere."""
     bytes_rewritten: int = 0
     leftovers_removed: int = 0
-    """Announcements of those who died, and attributes without a snapshot."""
+    """Announcements of those who died, attributes without a snapshot, and marks without a pin."""
 
 
 @dataclass(slots=True)
@@ -123,6 +124,7 @@ class Sweep:
             self._marking.remember()
             leftovers = remove_dead_epochs(self._store, dry_run=False)
             leftovers += remove_lost_attributes(self._store, dry_run=False)
+            leftovers += remove_lost_pin_marks(self._store, dry_run=False)
             self._contents.keep_index(self._marking.libraries)
         return self._report(present, leftovers)
 
@@ -140,7 +142,9 @@ class Sweep:
         self._counts.removed = {str(name): size for name, size in present.items() if str(name) in removable}
         self._counts.rewritten = len(list(batches(verdict.thin, self._policy.rewrite_bytes)))
         leftovers = remove_dead_epochs(self._store, dry_run=True)
-        return self._report(present, leftovers + remove_lost_attributes(self._store, dry_run=True))
+        leftovers += remove_lost_attributes(self._store, dry_run=True)
+        leftovers += remove_lost_pin_marks(self._store, dry_run=True)
+        return self._report(present, leftovers)
 
     def _load(self) -> None:
         self._number, found = newest_list(self._store)

@@ -10,7 +10,14 @@ import msgspec
 
 from stillframe.domain.clock import IdSource
 from stillframe.domain.identifiers import KmsKeyId
-from stillframe.errors import Conflict, FormatUnknown, ObjectMissing, StoredDataCorrupt
+from stillframe.errors import (
+    Conflict,
+    DataError,
+    FormatUnknown,
+    ObjectMissing,
+    StoredDataCorrupt,
+    StoreUnavailable,
+)
 from stillframe.kms import KeyManagement
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.crypto import DataKey, key_reference
@@ -58,7 +65,8 @@ class _WrappedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def open_config(store: ObjectStore, *, ids: IdSource) -> RepositoryConfig:
     """The repository's identity, created if the store is empty; several that create at once agree.
 
-    Raises StoredDataCorrupt when the store holds a repository that has lost its identity.
+    Raises StoredDataCorrupt when the store holds a repository that has lost its identity, StoreUnavailable when it
+    does not give the same one twice.
     """
     known = _stored_config(store)
     if known is None and _has_content(store):
@@ -75,15 +83,26 @@ def open_config(store: ObjectStore, *, ids: IdSource) -> RepositoryConfig:
     try:
         store.put(CONFIG_NAME, msgspec.json.encode(config), if_absent=True)
     except Conflict:
-        return _decoded(store.get(CONFIG_NAME))
+        known = _stored_config(store)
+        if known is None:
+            raise StoreUnavailable(
+                f"The object store has {CONFIG_NAME} and does not give it.", object=CONFIG_NAME
+            ) from None
+        return known
     return config
 
 
 def _stored_config(store: ObjectStore) -> RepositoryConfig | None:
+    """Read twice: it has no digest, and all that is made under a wrong identity is lost to the right one."""
     try:
-        return _decoded(store.get(CONFIG_NAME))
+        first, second = store.get(CONFIG_NAME), store.get(CONFIG_NAME)
     except ObjectMissing:
         return None
+    if first != second:
+        raise StoreUnavailable(
+            f"The object store gives {CONFIG_NAME} in two different ways.", object=CONFIG_NAME
+        )
+    return _decoded(first)
 
 
 def _has_content(store: ObjectStore) -> bool:
@@ -131,10 +150,12 @@ class DataKeys:
     def ensure(self, kms_key_id: KmsKeyId) -> DataKey:
         """The data key of a KMS key, minted if there is none; all who mint at once get the same.
 
-        Raises KeyUnavailable when the KMS key is missing or disabled, even if its data key is known here.
+        Raises KeyUnavailable when the KMS key is missing or disabled, even if its data key is known here, and
+        StoredDataCorrupt, with nothing minted, when all keys that are there are those of another identity.
         """
         reference = key_reference(self._config.id.bytes, kms_key_id)
         if not self._exists(reference):
+            self._require_own_keys()
             self._mint(reference, kms_key_id)
         return self.unwrap(reference)
 
@@ -190,6 +211,24 @@ class DataKeys:
             return False
         return True
 
+    def _require_own_keys(self) -> None:
+        """Before minting: under a wrong identity every KMS key looks as if it had no data key yet."""
+        foreign = ""
+        for reference in self.references():
+            try:
+                stored = self._decoded(reference)
+            except DataError:
+                continue
+            if self._is_named_for(stored):
+                return
+            foreign = reference
+        if foreign:
+            raise StoredDataCorrupt(
+                f"The data key {foreign} is none of the repository {self._config.id}, nor is any other one.",
+                hint=f"If it stays so, {CONFIG_NAME} was changed: put it back from a copy.",
+                object=CONFIG_NAME,
+            )
+
     def _mint(self, reference: str, kms_key_id: KmsKeyId) -> None:
         wrapped = self._keys.wrap(kms_key_id, self._entropy(KEY_BYTES), self._context(reference))
         key = _WrappedKey(reference=reference, kms_key_id=kms_key_id, wrapped=wrapped)
@@ -200,6 +239,16 @@ class DataKeys:
             return
 
     def _stored(self, reference: str) -> _WrappedKey:
+        stored = self._decoded(reference)
+        if not self._is_named_for(stored):
+            raise StoredDataCorrupt(f"The data key {reference} belongs to another KMS key.")
+        return stored
+
+    def _is_named_for(self, stored: _WrappedKey) -> bool:
+        """Whether a data key has the name that the repository's and the KMS key's ids give it."""
+        return key_reference(self._config.id.bytes, stored.kms_key_id) == stored.reference
+
+    def _decoded(self, reference: str) -> _WrappedKey:
         if not _REFERENCE.fullmatch(reference):
             raise StoredDataCorrupt(f"{reference[:64]!r} is not the reference of a data key.")
         try:
@@ -210,8 +259,6 @@ class DataKeys:
         # The wrapped key is bound to the reference by its context; the rest of the document by these two.
         if msgspec.json.encode(stored) != data or stored.reference != reference:
             raise StoredDataCorrupt(f"The stored data key {reference} was changed.")
-        if key_reference(self._config.id.bytes, stored.kms_key_id) != reference:
-            raise StoredDataCorrupt(f"The data key {reference} belongs to another KMS key.")
         return stored
 
     def _context(self, reference: str) -> dict[str, str]:

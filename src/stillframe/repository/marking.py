@@ -11,12 +11,12 @@ import numpy as np
 
 from stillframe.errors import KeyUnavailable, ObjectMissing
 from stillframe.objectstore import ObjectStore
-from stillframe.repository.census import Census, require_missing
+from stillframe.repository.census import Census
 from stillframe.repository.content import ContentReader
 from stillframe.repository.documents import document_key_reference
 from stillframe.repository.format import PINS, RETIRED, SNAPSHOTS
 from stillframe.repository.library import PackLibrary
-from stillframe.repository.retired import original_name
+from stillframe.repository.retired import original_name, require_missing
 from stillframe.repository.rows import Keys
 from stillframe.repository.vault import Vault
 from stillframe.repository.walking import NodeMemory, TreeWalk
@@ -113,9 +113,12 @@ class Marking:
                 except ObjectMissing:
                     require_missing(self._store, name)
                     continue
+                self._census.note(name)
                 yield self._root(data, name)
         for name in self._census.names(RETIRED) if with_retired else ():
-            yield self._root(self._store.get(name), original_name(name))
+            data = self._store.get(name)
+            self._census.note(name)
+            yield self._root(data, original_name(name))
 
     def _root(self, data: bytes, name: str) -> Root:
         try:

@@ -74,6 +74,8 @@ class PackHeader:
     @classmethod
     def decode(cls, data: bytes, *, name: str) -> Self:
         """Read a header; raises StoredDataCorrupt or FormatUnknown."""
+        if len(data) != HEADER_BYTES:
+            raise StoredDataCorrupt(f"{name} is shorter than a pack's header.", object=name)
         magic, version, reserved, writer, pack_id, reference = _HEADER.unpack(data)
         if magic != _HEADER_MAGIC or reserved:
             raise StoredDataCorrupt(f"{name} does not begin like a pack.", object=name)
@@ -228,6 +230,8 @@ def list_pack(store: ObjectStore, name: PackName, key: DataKey, *, size: int) ->
     tail_bytes = min(size, _TAIL)
     tail = store.get_range(str(name), size - tail_bytes, tail_bytes)
     footer = tail[-FOOTER_BYTES:]
+    if len(footer) != FOOTER_BYTES:
+        raise StoredDataCorrupt(f"{name} is shorter than a pack's footer.", object=str(name))
     start, length, count, magic = _FOOTER.unpack(footer)
     if magic != _FOOTER_MAGIC or start + length + FOOTER_BYTES != size or start < HEADER_BYTES:
         raise StoredDataCorrupt(f"{name} does not end like a pack.", object=str(name))

@@ -6,6 +6,7 @@ from stillframe.domain.clock import Clock
 from stillframe.domain.identifiers import SnapshotId
 from stillframe.errors import Conflict, ObjectMissing
 from stillframe.objectstore import ObjectStore
+from stillframe.repository.census import mark_pin
 from stillframe.repository.config import DataKeys
 from stillframe.repository.documents import create_object
 from stillframe.repository.facts import PinDocument
@@ -31,6 +32,7 @@ def create_pin(
     document = vault.snapshot(snapshot_id)
     pin = PinDocument(pin_id=pin_id, pinned_at=clock.now(), snapshot=document)
     name = f"{PINS}{pin_id}"
+    mark_pin(store, pin_id)
     try:
         create_object(store, name, vault.sealer(keys.cached(document.key_reference))(pin, name))
     except Conflict:

@@ -22,6 +22,7 @@ from stillframe.kms import KeyManagement
 from stillframe.objectstore import ObjectStore
 from stillframe.repository import check
 from stillframe.repository.accounting import RepositoryUsage, account
+from stillframe.repository.census import unmark_pin
 from stillframe.repository.check import CheckProgress, CheckReport, Level
 from stillframe.repository.codec import ContentCodec
 from stillframe.repository.collecting import Sweep, SweepPolicy, SweepReport
@@ -184,6 +185,7 @@ class Repository:
         """Let go of what a pin keeps; one that is not there is no error. Open readers go on reading."""
         with self._epoch():
             retire(self._store, f"{PINS}{pin_id}", token=self._random_id())
+            unmark_pin(self._store, pin_id)
 
     def pin_ids(self) -> Iterator[uuid.UUID]:
         """The ids of all pins, in their order. Raises StoredDataCorrupt for one that has no UUID for a name."""

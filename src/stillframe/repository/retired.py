@@ -8,10 +8,11 @@ document was last seen.
 import uuid
 from collections.abc import Iterator
 
-from stillframe.errors import ObjectMissing
+from stillframe.errors import ObjectMissing, StoreUnavailable
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.documents import create_object
 from stillframe.repository.format import RETIRED
+from stillframe.repository.library import exists
 
 
 def retire(store: ObjectStore, name: str, *, token: uuid.UUID) -> None:
@@ -19,14 +20,22 @@ def retire(store: ObjectStore, name: str, *, token: uuid.UUID) -> None:
 
     The caller has an epoch open: what the document refers to may go as soon as somebody else has deleted it, and no
     copy may be made after that. Durable when it returns; whatever it raises, the document can still be opened or its
-    copy is there.
+    copy is there. Raises StoreUnavailable for a document that is there and cannot be got.
     """
     try:
         data = store.get(name)
     except ObjectMissing:
+        # The caller goes on to remove what belongs to the document.
+        require_missing(store, name)
         return
     create_object(store, f"{RETIRED}{token}/{name}", data)
     store.delete(name)
+
+
+def require_missing(store: ObjectStore, name: str) -> None:
+    """A document could not be got: raise StoreUnavailable unless it is missing when asked for in another way, too."""
+    if exists(store, name):
+        raise StoreUnavailable(f"The object store has {name} and does not give it.", object=name)
 
 
 def original_name(name: str) -> str:

@@ -19,6 +19,7 @@ import pytest
 from stillframe.domain.identifiers import SnapshotId
 from stillframe.errors import DataError, KeyUnavailable, StillframeError
 from stillframe.repository import Finding, IndexPolicy, Level, Repository
+from stillframe.repository.census import PIN_MARKS
 from stillframe.repository.facts import AttributesDocument
 from stillframe.repository.format import (
     ATTRIBUTES,
@@ -53,6 +54,7 @@ HARMLESS = {
     VERIFIED: "says only what need not be read again, and is not believed when it does not open",
     EPOCHS: "nobody has it open here; one that is open and cannot be read promises nothing",
     RETIRED: "nobody has the deleted document open here; while somebody has, a sweep that meets it removes nothing",
+    PIN_MARKS: "only that it is there tells something, and that only while a listing leaves the pin out",
     INDEX: "a cache: what does not open, or says something else than the packs, is not used",
 }
 """Objects whose damage loses nothing, whether or not it is found, and why."""
@@ -152,6 +154,8 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
 
 def prefix_of(name: str) -> str:
     """The kind of an object."""
+    if name.startswith(PIN_MARKS):
+        return PIN_MARKS
     prefix, slash, _ = name.partition("/")
     return prefix + slash
 

@@ -9,10 +9,20 @@ import pytest
 from stillframe.errors import StoreUnavailable
 from stillframe.objectstore import StoredObject
 from stillframe.repository import Repository, SweepPolicy
-from stillframe.repository.census import CENSUS_NAME
+from stillframe.repository.census import CENSUS_NAME, PIN_MARKS, remove_lost_pin_marks
 from stillframe.repository.format import ATTRIBUTES, CENSUS, CONDEMNED, PINS, SNAPSHOTS
 from support.objectstore import FaultyStore, MemoryObjectStore
-from support.repository import KEY, contents, facts, keys_in, pages, repository_in, store_files
+from support.repository import (
+    KEY,
+    contents,
+    facts,
+    keys_in,
+    pages,
+    read_files,
+    repository_in,
+    store_files,
+)
+from support.store_faults import HidingStore, StaleStore
 
 pytestmark = pytest.mark.unit
 
@@ -35,8 +45,13 @@ def _store() -> Forgetful:
     return Forgetful(MemoryObjectStore())
 
 
+def memory(store: Forgetful) -> MemoryObjectStore:
+    assert isinstance(store.store, MemoryObjectStore)
+    return store.store
+
+
 def packs(store: Forgetful) -> set[str]:
-    return {name for name in store.store.objects if name.startswith(("packs/", "nodes/"))}  # type: ignore[attr-defined]
+    return {name for name in memory(store).objects if name.startswith(("packs/", "nodes/"))}
 
 
 @pytest.mark.parametrize("seen_before", [False, True])
@@ -185,3 +200,80 @@ def test_a_lost_list_of_condemned_packs_is_begun_above_what_anybody_has_seen(
         assert min(stored.name for stored in store.list(CONDEMNED)) > newest
         child = writer.commit(facts())
     assert contents(other, child.snapshot_id) == FILES
+
+
+def pinned(store: Forgetful, tmp_path: Path) -> uuid.UUID:
+    """A pin that no sweep has seen, of a snapshot that is deleted."""
+    repository, pin_id = repository_in(tmp_path, store), uuid.uuid4()
+    snapshot_id = store_files(repository, FILES).snapshot_id
+    repository.pin_snapshot(snapshot_id, pin_id=pin_id)
+    repository.delete_snapshot(snapshot_id)
+    return pin_id
+
+
+def test_a_pin_that_no_sweep_has_seen_is_missed_too(tmp_path: Path, store: Forgetful) -> None:
+    pin_id = pinned(store, tmp_path)
+    before = packs(store)
+    hiding = HidingStore(memory(store), hidden=f"{PINS}{pin_id}")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="does not list"):
+            repository_in(tmp_path, hiding).sweep(policy=SweepPolicy(thin_share=1.0))
+    assert packs(store) == before
+    for _ in range(3):
+        repository_in(tmp_path, store).sweep(policy=SweepPolicy(thin_share=1.0))
+    with repository_in(tmp_path, store).open_pinned(pin_id) as reader:
+        assert read_files(reader) == FILES
+
+
+def test_the_mark_of_a_pin_goes_with_it(tmp_path: Path, store: Forgetful) -> None:
+    pin_id = pinned(store, tmp_path)
+    repository = repository_in(tmp_path, store)
+    assert [stored.name for stored in store.list(PIN_MARKS)] == [f"{PIN_MARKS}{pin_id}"]
+    assert repository.check().clean
+    repository.unpin(pin_id)
+    assert list(store.list(PIN_MARKS)) == []
+    for _ in range(3):
+        repository.sweep()
+    assert packs(store) == set()
+
+
+def test_the_mark_of_a_pin_that_was_never_made_is_removed_when_nobody_is_open(
+    tmp_path: Path, store: Forgetful
+) -> None:
+    repository = repository_in(tmp_path, store)
+    kept, lost = uuid.uuid4(), uuid.uuid4()
+    snapshot_id = store_files(repository, FILES).snapshot_id
+    repository.pin_snapshot(snapshot_id, pin_id=kept)
+    store.put(f"{PIN_MARKS}{lost}", b"")
+    with repository_in(tmp_path, store).open_snapshot(snapshot_id):
+        # It may be making that pin.
+        assert repository.sweep().leftovers_removed == 0
+        assert len(list(store.list(PIN_MARKS))) == 2
+    assert repository.sweep(dry_run=True).leftovers_removed == 1
+    assert repository.sweep().leftovers_removed == 1
+    assert [stored.name for stored in store.list(PIN_MARKS)] == [f"{PIN_MARKS}{kept}"]
+
+
+def test_the_mark_of_a_pin_that_is_not_listed_stays(tmp_path: Path, store: Forgetful) -> None:
+    pin_id = pinned(store, tmp_path)
+    hiding = HidingStore(memory(store), hidden=f"{PINS}{pin_id}")
+    assert remove_lost_pin_marks(hiding, dry_run=False) == 0
+    assert store.size(f"{PIN_MARKS}{pin_id}") == 0
+
+
+def test_a_document_that_is_listed_long_after_its_deletion_is_not_remembered(
+    tmp_path: Path, store: Forgetful
+) -> None:
+    repository = repository_in(tmp_path, store)
+    gone = store_files(repository, FILES).snapshot_id
+    kept = store_files(repository, FILES).snapshot_id
+    repository.sweep()
+    earlier = memory(store).copy()
+    repository.delete_snapshot(gone)
+    for _ in range(3):
+        repository.sweep()
+    stale = StaleStore(memory(store), earlier=earlier, prefix=SNAPSHOTS)
+    repository_in(tmp_path, stale).sweep()
+    assert repository.check().clean
+    assert f"{SNAPSHOTS}{kept}".encode() in store.get(CENSUS_NAME)
+    assert f"{SNAPSHOTS}{gone}".encode() not in store.get(CENSUS_NAME)

@@ -10,8 +10,8 @@ from stillframe.repository.codec import ContentCodec, authenticated, nonce_at, s
 from stillframe.repository.crypto import DataKey
 from stillframe.repository.format import PACKS, Codec, ContentKind
 from stillframe.repository.index import Index, Location
-from stillframe.repository.pack import Entry, Pack, PackName, list_pack
-from support.objectstore import MemoryObjectStore
+from stillframe.repository.pack import HEADER_BYTES, Entry, Pack, PackName, list_pack
+from support.objectstore import FaultyStore, MemoryObjectStore
 from support.repository import page
 
 pytestmark = pytest.mark.unit
@@ -102,6 +102,17 @@ def test_every_truncation_and_extension_of_a_pack_is_detected() -> None:
         store.put(pack, data)
         with pytest.raises(DataError):
             read_all(store)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_store_that_answers_with_too_few_bytes_is_noticed(position: int) -> None:
+    """Of the header and of the tail of a pack: any number of them."""
+    store, stored_name = stored()
+    size = store.size(stored_name)
+    for length in range(HEADER_BYTES):
+        short = FaultyStore(store, position=position, fault=lambda call, end=length: call()[:end])  # type: ignore[misc]
+        with pytest.raises(StoredDataCorrupt):
+            list_pack(short, name(1), KEY, size=size)
 
 
 def test_a_pack_under_another_name_is_detected() -> None:
