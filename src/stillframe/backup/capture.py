@@ -12,7 +12,7 @@ from stillframe.backup.changes import ChangeSet, Everything, SinceParent
 from stillframe.backup.damage import damaged_map_sentences
 from stillframe.backup.facts import Outcome, describe_server, gather_facts
 from stillframe.backup.listing import list_changes
-from stillframe.backup.memory import ListingMemory
+from stillframe.backup.memory import ListingMemory, Moment
 from stillframe.backup.parallel import Unit, run_parallel
 from stillframe.backup.parent import Source, changes_since_parent
 from stillframe.backup.progress import Progress
@@ -96,9 +96,10 @@ def capture(
     with backup_session(source, label=request.label, cancel=cancel, deadline=request.deadline) as backup:
         progress.begin("comparing")
         context = _context(source, writer, request, backup, progress=progress, cancel=cancel)
+        run = backup.server_run()
         described = backup.beside(partial(describe_server, backup.session))
         progress.begin("listing")
-        listing = _listing(context, request.memory)
+        listing = _listing(context, request.memory, run)
         _announce(context, listing)
         progress.begin("copying")
         _copy_files(context, listing, backup, threads=request.threads)
@@ -123,7 +124,7 @@ def capture(
     progress.begin("committing")
     cancel.raise_if_cancelled()
     document = writer.commit(facts)
-    request.memory.keep(source.data_directory, document.snapshot_id, listing.known)
+    request.memory.keep(source.data_directory, Moment(document.snapshot_id, run), listing.known)
     return document
 
 
@@ -173,11 +174,11 @@ def _context(
     )
 
 
-def _listing(context: CopyContext, memory: ListingMemory) -> Listing:
+def _listing(context: CopyContext, memory: ListingMemory, run: str) -> Listing:
     """What has to be copied. The writer knows all directories then, and everything that is inherited."""
     parent = context.writer.parent
     if isinstance(context.changes, SinceParent) and parent is not None:
-        known = memory.recall(context.root, parent.snapshot_id)
+        known = memory.recall(context.root, Moment(parent.snapshot_id, run))
         return list_changes(context.root, context.writer, context.changes, known=known)
     listing = list_data_directory(context.root)
     for directory in listing.directories:

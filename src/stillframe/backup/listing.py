@@ -40,22 +40,25 @@ _ONE_IN = 20
 
 
 def list_changes(
-    root: Path, writer: SnapshotWriter, changes: SinceParent, *, known: Mapping[str, KnownFolder]
+    root: Path, writer: SnapshotWriter, changes: SinceParent, *, known: Mapping[str, KnownFolder] | None
 ) -> Listing:
     """What of a data directory has to be copied; everything else has been given to the writer as inherited.
 
     Directories are read, unless they are as `known` from the parent's own listing; only files that may differ
     from the parent's are looked at. Files that are gone are left out of the snapshot. Raises as
     `list_data_directory`.
+
+    `known` is None when the server may have recovered from a crash since the parent. A crash takes WAL along that
+    was not written yet, and leaves what it was about to explain: files that are longer. So all lengths are compared.
     """
     begun = time.time_ns()
     directories: list[ListedDirectory] = []
     files: list[ListedFile] = []
     seen: dict[str, KnownFolder] = {}
     with translating_os_errors("listing the data directory"):
-        for found in scan_folders(root, _recalling(known, writer, changes)):
+        for found in scan_folders(root, _recalling(known or {}, writer, changes)):
             directories.append(found.directory)
-            folder = _Folder(root, found, writer, changes)
+            folder = _Folder(root, found, writer, changes, all_lengths=known is None)
             files.extend(folder.entered())
             seen |= worth_knowing(found, folder.names, before=begun)
     return Listing(directories=tuple(directories), files=tuple(files), known=seen)
@@ -107,8 +110,17 @@ class _Differences:
 class _Folder:
     """One directory on its way into the snapshot."""
 
-    def __init__(self, root: Path, found: FoundFolder, writer: SnapshotWriter, changes: SinceParent) -> None:
+    def __init__(
+        self,
+        root: Path,
+        found: FoundFolder,
+        writer: SnapshotWriter,
+        changes: SinceParent,
+        *,
+        all_lengths: bool,
+    ) -> None:
         self._root = root
+        self._all_lengths = all_lengths
         self._folder = found.directory
         self._known = found.known
         self._present: dict[str, Entry] = {entry.name: entry for entry in found.entries}
@@ -127,7 +139,8 @@ class _Folder:
         if self._known is not None:
             return self._unchanged(self._known)
         touched = self._touched()
-        differences = self._as_wal_says(touched) or self._compared(touched)
+        differences = None if self._all_lengths else self._as_wal_says(touched)
+        differences = differences or self._compared(touched)
         for name in differences.removed:
             self._remove(name)
         return self._differing(differences, touched)
@@ -183,12 +196,24 @@ class _Folder:
         plain = {name for name, entry in parent.items() if not entry.is_relation}
         maps = {name for name in self._present if "_fsm" in name}
         new = self._present.keys() - parent.keys()
+        odd = (
+            {name for name in parent if self._differs_in_length(name, parent)} if self._all_lengths else set()
+        )
         return _Differences(
             removed=parent.keys() - self._present.keys(),
-            wanted=(touched | plain | maps | new) & self._present.keys(),
+            wanted=(touched | plain | maps | new | odd) & self._present.keys(),
             new=new,
             find=parent.get,
         )
+
+    def _differs_in_length(self, name: str, parent: Mapping[str, FileEntry]) -> bool:
+        try:
+            return name in self._present and (
+                self._present[name].stat(follow_symlinks=False).st_size != parent[name].size
+            )
+        except FileNotFoundError:
+            # Gone since the directory was read: whoever looks at it next finds that out.
+            return True
 
     def _in_parent(self, base: str) -> Iterator[str]:
         """A fork's files in the parent: its first segment and those that follow it."""

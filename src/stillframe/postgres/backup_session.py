@@ -81,6 +81,13 @@ class BackupSession:
         """For questions to the server by the thread that began the backup: a session more costs milliseconds."""
         return self._session
 
+    def server_run(self) -> str:
+        """Another one after every start and every recovery: the process that writes checkpoints is new then."""
+        pid, started = self._session.row(
+            "SELECT pid, backend_start::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
+        )
+        return f"{pid} since {started}"
+
     def beside(self, question: Callable[[], Answer]) -> "Future[Answer]":
         """The answer of somebody who uses the session, once those before have theirs; nobody waits meanwhile."""
         return self._beside.submit(question)

@@ -287,6 +287,24 @@ def test_a_server_that_was_killed_and_recovered_meanwhile(rig: Rig) -> None:
     rig.verified()
 
 
+def test_pages_that_a_crash_left_without_any_wal_are_in_the_copy(rig: Rig) -> None:
+    lazy = replace(QUIET, extra={**QUIET.extra, "wal_writer_delay": "10s"})
+    rig.cluster.write_settings(lazy)
+    rig.cluster.reload()
+    run(rig, "CREATE TABLE stretched AS SELECT n, repeat('g', 700) AS t FROM generate_series(1, 100) AS n")
+    rig.capture()
+    place = rig.cluster.data_directory / path_of(rig, "stretched")
+    before = place.stat().st_size
+    with login(rig.cluster) as admin, admin.transaction():
+        # Files are made longer at once; what WAL says of it is still in memory.
+        admin.execute("INSERT INTO stretched SELECT n, repeat('l', 700) FROM generate_series(1, 300) AS n")
+        rig.cluster.stop(StopMode.KILL)
+        admin.close()
+    rig.cluster.start(QUIET)
+    assert place.stat().st_size > before
+    rig.verified()
+
+
 def test_the_first_snapshot_of_a_restored_cluster_is_incremental_to_the_one_it_came_from(rig: Rig) -> None:
     run(rig, "CREATE TABLE travelled AS SELECT n, repeat('t', 300) AS t FROM generate_series(1, 9000) AS n")
     origin = rig.capture()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stillframe.backup.memory import ListingMemory
+from stillframe.backup.memory import ListingMemory, Moment
 from stillframe.domain.identifiers import SnapshotId
 from stillframe.postgres.files import (
     FolderStamp,
@@ -25,8 +25,8 @@ LONG_AGO = 1_000_000_000
 SECOND = 1_000_000_000
 
 
-def snapshot() -> SnapshotId:
-    return SnapshotId(uuid.uuid4())
+def snapshot(run: str = "7 since noon") -> Moment:
+    return Moment(SnapshotId(uuid.uuid4()), run)
 
 
 def folder_in(root: Path, *names: str) -> Path:
@@ -42,9 +42,15 @@ def test_only_what_the_very_parent_found_is_remembered() -> None:
     memory, first, second = ListingMemory(), snapshot(), snapshot()
     memory.keep(Path("/data"), first, KNOWN)
     assert memory.recall(Path("/data"), first) == KNOWN
-    assert memory.recall(Path("/other"), first) == {}
+    assert memory.recall(Path("/other"), first) is None
     memory.keep(Path("/data"), second, {})
-    assert memory.recall(Path("/data"), first) == {}
+    assert memory.recall(Path("/data"), first) is None
+
+
+def test_nothing_is_remembered_of_an_earlier_run_of_the_server() -> None:
+    memory, taken = ListingMemory(), snapshot()
+    memory.keep(Path("/data"), taken, KNOWN)
+    assert memory.recall(Path("/data"), taken._replace(server_run="8 since noon")) is None
 
 
 def test_the_directories_longest_unseen_are_forgotten() -> None:
