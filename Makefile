@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIN := --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
 	--strip-extras --no-header
-JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# One more than there are processors: tests wait for servers half of their time.
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 .PHONY: demo serve test test-unit test-s3 test-store-faults test-store test-crash test-equivalence test-gc test-hydration test-power-cuts lint types check bench requirements clean
 

@@ -14,7 +14,7 @@ from support.equivalence_schedule import schedule
 pytestmark = pytest.mark.integration
 
 # Read before the tests are run: none of them sees the developer's own settings.
-OPERATIONS = int(os.environ.get("STILLFRAME_EQUIVALENCE_OPERATIONS", "40"))
+OPERATIONS = int(os.environ.get("STILLFRAME_EQUIVALENCE_OPERATIONS", "30"))
 SEED = int(os.environ.get("STILLFRAME_EQUIVALENCE_SEED", random.SystemRandom().randrange(2**32)))
 EACH = 5
 """Operations between two snapshots that are compared; every 200 operations, and once at least, one is restored."""

@@ -1,6 +1,7 @@
 """A snapshot restored by cloning a running cluster's files is the snapshot, whatever that cluster does meanwhile."""
 
 import contextlib
+import os
 import random
 import uuid
 from collections.abc import Iterator
@@ -38,10 +39,13 @@ from support.postgres import (
 
 pytestmark = pytest.mark.integration
 
-_ROUNDS = 3
+# Read before the tests are run: none of them sees the developer's own settings.
+_FILE_SYSTEMS = os.environ.get("STILLFRAME_CLONE_FILE_SYSTEMS", "xfs").split()
+"""Also "btrfs"; all tests passed on both, and one is enough for every day."""
+_ROUNDS = 1
 
 
-@pytest.fixture(scope="module", params=["xfs", "btrfs"])
+@pytest.fixture(scope="module", params=_FILE_SYSTEMS)
 def place(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A directory on a file system that can clone files."""
     with reachable_directory() as directory, disk(directory, request.param) as mounted:
