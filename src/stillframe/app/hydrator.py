@@ -6,7 +6,6 @@ It belongs to nobody: it goes on when the service ends or is killed, until every
 import os
 import signal
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -15,7 +14,6 @@ from setproctitle import setproctitle
 
 from stillframe.app.clock import clock_for
 from stillframe.backup.arrival import SnapshotSource
-from stillframe.backup.local_files import LocalDirectory
 from stillframe.config import Settings
 from stillframe.domain.identifiers import parse_region
 from stillframe.errors import Conflict
@@ -25,13 +23,12 @@ from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
 from stillframe.service.arrivals import (
     HYDRATOR_TITLE,
-    ArrivalNote,
     arrival_note,
     remember_boot,
     sole_hydrator,
 )
 from stillframe.service.hydrations import HydratorOrder
-from stillframe.service.local_bases import places_of_base
+from stillframe.service.local_bases import files_of_base
 from stillframe.service.repositories import Repositories
 from stillframe.telemetry.logging import configure_logging
 
@@ -69,7 +66,10 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
         raise Conflict("The directory is no longer the one that was to be brought")
     clock = clock_for(settings.clock_offset_file)
     repository = Repositories(settings, key_management(settings, clock), clock).of(parse_region(order.region))
-    with repository.open_pinned(order.pin_id) as reader, _local_files(settings, note, order) as local:
+    with (
+        repository.open_pinned(order.pin_id) as reader,
+        files_of_base(settings.paths, note.base, kept_for=order.incarnation_id) as local,
+    ):
         source = SnapshotSource(reader.beside(local))
         hydrator = Hydrator(
             cluster.data_directory,
@@ -93,15 +93,6 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
             local_bytes=status.local_bytes,
         )
     return 0 if complete else 1
-
-
-def _local_files(
-    settings: Settings, note: ArrivalNote, order: HydratorOrder
-) -> AbstractContextManager[LocalDirectory | None]:
-    """What was restored from may be on this machine in part: in what the directory replaced, for example."""
-    if note.base is None:
-        return nullcontext()
-    return LocalDirectory.first_of(places_of_base(settings.paths, note.base, kept_for=order.incarnation_id))
 
 
 def _log_to_file(cluster: Cluster) -> None:

@@ -111,35 +111,39 @@ def _be_nursery(line: socket.socket, settings: Settings, hydrate: Hydrate) -> No
 
 def _probed(directory: Path) -> bytes:
     """What trying it says, which is left to another process, because it needs threads."""
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def answer(sending: int) -> None:
         os.write(sending, msgspec.json.encode(probe(directory)))
-        os._exit(0)
-    os.close(sending)
-    with open(receiving, "rb") as answer:  # noqa: PTH123 - a descriptor
-        found = answer.read()
-    os.waitpid(child, 0)
-    return found or msgspec.json.encode(Probe(supported=False, reason="Trying it failed."))
+
+    return _told_by_a_child(answer) or msgspec.json.encode(Probe(supported=False, reason="Trying it failed."))
 
 
 def _give_birth(line: socket.socket, settings: Settings, order: HydratorOrder, hydrate: Hydrate) -> int:
     """The pid of a new hydrator, which is nobody's child: a short-lived process in between forks it."""
-    receiving, sending = os.pipe()
-    between = os.fork()
-    if between == 0:
+
+    def answer(sending: int) -> None:
         child = os.fork()
         if child == 0:
             os.close(sending)
-            os.close(receiving)
             _be_hydrator(line, settings, order, hydrate)
         os.write(sending, str(child).encode())
+
+    return int(_told_by_a_child(answer))
+
+
+def _told_by_a_child(answer: Callable[[int], None]) -> bytes:
+    """What a short-lived process writes to the descriptor that it gets; nothing when it fails."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receiving)
+        answer(sending)
         os._exit(0)
     os.close(sending)
-    with open(receiving, "rb") as answer:  # noqa: PTH123 - a descriptor
-        pid = int(answer.read())
-    os.waitpid(between, 0)
-    return pid
+    with open(receiving, "rb") as told:  # noqa: PTH123 - a descriptor
+        found = told.read()
+    os.waitpid(child, 0)
+    return found
 
 
 def _be_hydrator(line: socket.socket, settings: Settings, order: HydratorOrder, hydrate: Hydrate) -> NoReturn:

@@ -56,7 +56,7 @@ class CatalogCollector:
         """Asked of the hydrators themselves, one after the other."""
         found = list(self._parts.hydrations.statuses())
         answered = [status for status in found if status is not None]
-        missing = sum(status.total_bytes - status.arrived_bytes for status in answered)
+        missing = sum(status.missing_bytes for status in answered)
         stalled = sum(status is None or status.stalled is not None for status in found)
         yield GaugeMetricFamily(
             "stillframe_hydrations", "Restored directories whose files are still arriving.", value=len(found)

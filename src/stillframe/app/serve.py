@@ -59,7 +59,7 @@ def serve(
 
         catalog_started.result()
         worker = Worker(settings)
-        worker.start(lambda pipe: run_worker(settings, ParentPipe(pipe)))
+        worker.start(lambda pipe: run_worker(settings, ParentPipe(pipe), machine))
         # Before the servers: what the worker is doing needs them.
         stack.callback(worker.stop)
         service = Service(settings, machine)

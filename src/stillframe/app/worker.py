@@ -30,7 +30,7 @@ from stillframe.app.nursery import Nursery
 from stillframe.app.privileges import give_up_administration, take_up_administration
 from stillframe.catalog import JobWorker, PeriodicTask, recover
 from stillframe.config import Settings
-from stillframe.postgres.machine import find_machine
+from stillframe.postgres.machine import Machine, find_machine
 from stillframe.service.jobs.runner import Runner
 from stillframe.telemetry.logging import configure_logging
 
@@ -50,10 +50,13 @@ def main() -> int:
     return run_worker(settings, parent)
 
 
-def run_worker(settings: Settings, parent: "ParentPipe") -> int:
-    """Work until SIGTERM, or until the service is gone; the exit status."""
+def run_worker(settings: Settings, parent: "ParentPipe", machine: Machine | None = None) -> int:
+    """Work until SIGTERM, or until the service is gone; the exit status.
+
+    A fork of the service gets the `machine` that the service has found.
+    """
     take_up_administration()
-    machine = find_machine(settings.postgres_bin, server_user=settings.server_user)
+    machine = machine or find_machine(settings.postgres_bin, server_user=settings.server_user)
     # Before this process has threads.
     nursery = Nursery(settings, partial(hydrate, machine))
     give_up_administration()

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillframe.backup.changes import BlockRange, SinceParent
-from stillframe.backup.parent import Source, require_legal, wal_since
+from stillframe.backup.parent import Source, changes_since, require_legal
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.identifiers import LineageId
 from stillframe.domain.lsn import Lsn
@@ -36,14 +36,7 @@ from stillframe.postgres.control import read_control_file
 from stillframe.postgres.files import Fork, ListedFile, parse_relation_name
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.wal import ancestry
-from stillframe.postgres.wal_summaries import (
-    Doubt,
-    SummariesUnusable,
-    choose_summaries,
-    list_summaries,
-    merge_summaries,
-    wait_until_summarized,
-)
+from stillframe.postgres.wal_summaries import Doubt, SummariesUnusable
 from stillframe.repository import AncestryEntry, FileEntry, SnapshotReader
 
 _FICLONE = 0x40049409
@@ -155,20 +148,16 @@ class Clones:
         return self._source.control.relation_segment_blocks * PAGE_SIZE
 
     def _changes(self, cancel: CancelToken) -> SinceParent:
-        facts, before = self._reader.document.facts, _point(self._session.row(_NOW))
+        before = _point(self._session.row(_NOW))
         self._session.execute("CHECKPOINT")
         start = _point(self._session.row(_REDO))
         if start.lsn < before.lsn:
             raise SummariesUnusable("The server's last checkpoint began before its files were cloned")
-        directory = self._source.cluster.data_directory
-        history = ancestry(directory, start.timeline)
-        require_legal(facts, replace(self._source, start=start), history)
-        wait_until_summarized(self._session, lsn=start.lsn, timeline=start.timeline, cancel=cancel)
-        files = choose_summaries(list_summaries(directory), wal_since(facts, start, history))
-        return SinceParent(
-            merge_summaries(files),
+        return changes_since(
+            self._reader.document.facts,
+            replace(self._source, start=start),
             parent_file=self._reader.entry,
-            segment_blocks=self._source.control.relation_segment_blocks,
+            cancel=cancel,
         )
 
     def _different(self, file: FileEntry, changes: SinceParent) -> list[BlockRange]:

@@ -4,7 +4,7 @@ Every doubt is a reason to read everything, said in the snapshot's document; it 
 "nothing changed".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stillframe.backup.changes import ChangeSet, Everything, SinceParent
@@ -25,7 +25,7 @@ from stillframe.postgres.wal_summaries import (
     merge_summaries,
     wait_until_summarized,
 )
-from stillframe.repository import AncestryEntry, PostgresIdentity, SnapshotFacts, SnapshotWriter
+from stillframe.repository import AncestryEntry, FileEntry, PostgresIdentity, SnapshotFacts, SnapshotWriter
 
 NO_PARENT = "The namespace has no earlier snapshot to rely on"
 
@@ -50,24 +50,36 @@ def changes_since_parent(source: Source, writer: SnapshotWriter, *, cancel: Canc
     """
     if writer.parent is None:
         return Everything(full_reason=NO_PARENT, doubt=Doubt.NO_PARENT)
-    parent = writer.parent.facts
     try:
-        history = ancestry(source.cluster.data_directory, source.start.timeline)
-        require_legal(parent, source, history)
-        wait_until_summarized(
-            source.session, lsn=source.start.lsn, timeline=source.start.timeline, cancel=cancel
-        )
-        ranges = wal_since(parent, source.start, history)
-        files = choose_summaries(list_summaries(source.cluster.data_directory), ranges)
-        return SinceParent(
-            merge_summaries(files),
-            parent_file=writer.parent_file,
-            segment_blocks=source.control.relation_segment_blocks,
-        )
+        return changes_since(writer.parent.facts, source, parent_file=writer.parent_file, cancel=cancel)
     except SummariesUnusable as error:
         return Everything(full_reason=str(error), doubt=error.doubt)
     except SourceDataCorrupt as error:
         return Everything(full_reason=str(error), doubt=Doubt.HISTORY_UNREADABLE)
+
+
+def changes_since(
+    parent: SnapshotFacts,
+    source: Source,
+    *,
+    parent_file: Callable[[str], FileEntry | None],
+    cancel: CancelToken,
+) -> SinceParent:
+    """What WAL says was changed between the beginning of a snapshot and the source's start.
+
+    `parent_file` finds a file of that snapshot. Waits for PostgreSQL's summarizer. Raises SummariesUnusable and
+    SourceDataCorrupt when it is not certain, ServerUnavailable when the server goes away, and Cancelled.
+    """
+    directory, start = source.cluster.data_directory, source.start
+    history = ancestry(directory, start.timeline)
+    require_legal(parent, source, history)
+    wait_until_summarized(source.session, lsn=start.lsn, timeline=start.timeline, cancel=cancel)
+    files = choose_summaries(list_summaries(directory), wal_since(parent, start, history))
+    return SinceParent(
+        merge_summaries(files),
+        parent_file=parent_file,
+        segment_blocks=source.control.relation_segment_blocks,
+    )
 
 
 def require_legal(parent: SnapshotFacts, source: Source, history: Sequence[TimelineEntry]) -> None:

@@ -23,6 +23,11 @@ class HydrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     armed: bool
     local_bytes: int = 0
 
+    @property
+    def missing_bytes(self) -> int:
+        """What has still to arrive."""
+        return self.total_bytes - self.arrived_bytes
+
 
 class Ledger:
     """Safe to use from several threads."""

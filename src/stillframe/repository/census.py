@@ -99,11 +99,8 @@ class Census:
 
     def _known(self) -> frozenset[str]:
         if self._remembered is None:
-            self._remembered = self._stored()
+            self._remembered = _remembered(self._store)
         return self._remembered
-
-    def _stored(self) -> frozenset[str]:
-        return _remembered(self._store)
 
 
 def mark_pin(store: ObjectStore, pin_id: uuid.UUID) -> None:

@@ -21,7 +21,7 @@ from stillframe.repository.indexobjects import OpenedIndex
 from stillframe.repository.library import PackLibrary, present_packs
 from stillframe.repository.pack import PackName
 from stillframe.repository.parts import Part, StoredPart
-from stillframe.repository.rows import Rows, joined, keys_of, run_of
+from stillframe.repository.rows import KEYS, Rows, joined, keys_of, run_of
 
 _ROWS_AT_ONCE = 1 << 17
 _SMALL = 1 << 16
@@ -29,7 +29,6 @@ _SMALL = 1 << 16
 _SHARE = 8
 _RATIO = 4
 """An object stays alone while the next smaller ones have less than one such part of its rows."""
-_KEYS = 1 << 64
 
 log = structlog.get_logger(__name__)
 
@@ -241,7 +240,7 @@ def _in_order(parts: Sequence[_Renumbered], rows: int) -> Iterator[Rows]:
     """All rows in the order of their keys, one range of keys after the other, so that few are in memory."""
     ranges = max(1, rows // _ROWS_AT_ONCE)
     for number in range(ranges):
-        low, high = _KEYS * number // ranges, _KEYS * (number + 1) // ranges
+        low, high = KEYS * number // ranges, KEYS * (number + 1) // ranges
         found = [part.between(low, high) for part in parts]
         yield run_of(joined(found)).rows
 

@@ -12,7 +12,18 @@ import numpy as np
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.indexform import IndexObject
 from stillframe.repository.pack import PackName
-from stillframe.repository.rows import ROW, Rows, Run, between, checksum, joined, keys_of, matches, run_of
+from stillframe.repository.rows import (
+    KEYS,
+    ROW,
+    Rows,
+    Run,
+    between,
+    checksum,
+    joined,
+    keys_of,
+    matches,
+    run_of,
+)
 
 _READ_WHOLE = 8
 """A stored object is read whole when one of so many of its blocks has been asked for."""
@@ -80,7 +91,7 @@ class MemoryPart:
 
     def live(self) -> list[tuple[PackName, Rows]]:
         """A copy of the rows of each pack that it answers for."""
-        rows = self.between(0, _LAST + 1)
+        rows = self.between(0, KEYS)
         rows = rows[np.argsort(rows["pack"], kind="stable")]
         ends = np.cumsum([one.pieces for one in self._contents])
         tables = zip(self.packs, np.split(rows, ends[:-1]), strict=True)
@@ -120,7 +131,7 @@ class StoredPart:
         self._loading = threading.Lock()
         self._whole: Run | None = None
         if whole is not None:
-            self._whole = self._run(0, stored.blocks, whole[stored.first_block :])
+            self._whole = _in_order(stored.open_blocks(0, stored.blocks, whole[stored.first_block :]))
 
     def live(self) -> frozenset[PackName]:
         """The packs that it answers for."""
@@ -150,9 +161,9 @@ class StoredPart:
             return between(self._whole, low, high)
         fences = self.stored.fences
         first = max(int(fences.searchsorted(np.uint64(low))) - 1, 0)
-        end = self.stored.blocks if high > _LAST else int(fences.searchsorted(np.uint64(high)))
+        end = self.stored.blocks if high >= KEYS else int(fences.searchsorted(np.uint64(high)))
         rows = self._read(first, end) if first < end else np.empty(0, ROW)
-        return between(Run(keys_of(rows), rows), low, high)
+        return between(_in_order(rows), low, high)
 
     def contents(self, number: int) -> Contents:
         """See `Part`."""
@@ -162,8 +173,7 @@ class StoredPart:
     def _block(self, number: int) -> Run:
         known = self._blocks.get(number)
         if known is None:
-            rows = self._read(number, number + 1)
-            known = self._blocks[number] = Run(keys_of(rows), rows)
+            known = self._blocks[number] = _in_order(self._read(number, number + 1))
         return known
 
     def _load(self) -> None:
@@ -173,19 +183,17 @@ class StoredPart:
                 for some in self.scan():
                     rows[end : end + len(some)] = some
                     end += len(some)
-                self._whole = Run(keys_of(rows), rows)
+                self._whole = _in_order(rows)
                 self._blocks = {}
 
     def _read(self, first: int, end: int) -> Rows:
         offset, length = self.stored.span(first, end)
         return self.stored.open_blocks(first, end, self._store.get_range(self.stored.name, offset, length))
 
-    def _run(self, first: int, end: int, sealed: bytes) -> Run:
-        rows = self.stored.open_blocks(first, end, sealed)
-        return Run(keys_of(rows), rows)
 
-
-_LAST = (1 << 64) - 1
+def _in_order(rows: Rows) -> Run:
+    """A run of rows that are in order already, as an index object has them."""
+    return Run(keys_of(rows), rows)
 
 
 def _slices(rows: Rows) -> Iterator[Rows]:

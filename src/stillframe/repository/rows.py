@@ -28,6 +28,8 @@ ROW = np.dtype(
 )
 Rows = NDArray[Any]
 Keys = NDArray[np.uint64]
+KEYS = 1 << 64
+"""How many keys there are: one more than the largest."""
 _ID = np.dtype([("first", ">u8"), ("rest", "V24")])
 _PLAIN = np.dtype(f"V{ROW.itemsize}")
 _OF_TABLE = ("first", "rest", "offset", "stored", "plain", "kind", "codec")
@@ -94,11 +96,8 @@ def matches(run: Run, key: np.uint64, rest: bytes) -> Iterator[Any]:
 def between(run: Run, low: int, high: int) -> Rows:
     """The rows whose keys are at least `low` and below `high`."""
     start = int(run.keys.searchsorted(np.uint64(low)))
-    end = len(run.keys) if high > _LAST else int(run.keys.searchsorted(np.uint64(high)))
+    end = len(run.keys) if high >= KEYS else int(run.keys.searchsorted(np.uint64(high)))
     return run.rows[start:end]
-
-
-_LAST = (1 << 64) - 1
 
 
 def contained(keys: Keys, needed: Keys) -> NDArray[np.bool_]:

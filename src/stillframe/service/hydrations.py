@@ -221,9 +221,7 @@ class Hydrations:
                 drop_base(paths, base, trash_name=str(self._base.new_id()))
 
     def _missing_bytes(self) -> int:
-        return sum(
-            status.total_bytes - status.arrived_bytes for status in self.statuses() if status is not None
-        )
+        return sum(status.missing_bytes for status in self.statuses() if status is not None)
 
     def _look_at(self, cluster: Cluster) -> None:
         lock = self._turn_on(cluster)

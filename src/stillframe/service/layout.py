@@ -1,12 +1,10 @@
 """Bringing a snapshot up as a running cluster, by hydration where that is possible: what every restore begins with."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from stillframe.backup.local_files import LocalDirectory
 from stillframe.backup.restore import lay_out, restore, restore_from_base, start_restored
 from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.domain.snapshot import Snapshot
@@ -18,7 +16,7 @@ from stillframe.repository import SnapshotFacts, SnapshotReader
 from stillframe.service.foundation import Foundation
 from stillframe.service.hydrations import Chosen, Hydrations, Strategy
 from stillframe.service.jobs.watch import Watch
-from stillframe.service.local_bases import clone_base, find_bases, note_of, places_of_base
+from stillframe.service.local_bases import clone_base, files_of_base, find_bases, note_of
 from stillframe.service.repositories import Repositories
 
 log = structlog.get_logger(__name__)
@@ -156,7 +154,9 @@ class Layouts:
         chosen: Chosen,
         base: Incarnation | None,
     ) -> Laid:
-        with self._local_files(base, cluster) as local:
+        note = note_of(base) if base is not None else None
+        kept_for = cluster.data_directory.name
+        with files_of_base(self._base.settings.paths, note, kept_for=kept_for) as local:
             restore(
                 reader.beside(local),
                 cluster.data_directory,
@@ -166,16 +166,6 @@ class Layouts:
                 cancel=watch.cancel,
             )
             return Laid(chosen=chosen, local_bytes=0 if local is None else local.taken_bytes)
-
-    @contextmanager
-    def _local_files(self, base: Incarnation | None, cluster: Cluster) -> Iterator[LocalDirectory | None]:
-        if base is None:
-            yield None
-            return
-        kept_for = cluster.data_directory.name
-        places = places_of_base(self._base.settings.paths, note_of(base), kept_for=kept_for)
-        with LocalDirectory.first_of(places) as local:
-            yield local
 
     def _timeline(self, facts: SnapshotFacts) -> int:
         with self._base.catalog.transaction() as transaction:

@@ -9,13 +9,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from stillframe.backup.local_clone import CloneBase
+from stillframe.backup.local_files import LocalDirectory
 from stillframe.catalog import Transaction
 from stillframe.config import Paths
 from stillframe.domain.identifiers import LineageId
@@ -77,6 +78,15 @@ def places_of_base(paths: Paths, note: BaseNote, *, kept_for: uuid.UUID | str) -
         paths.namespace(note.namespace_id) / str(note.incarnation_id),
         paths.bases / str(kept_for),
     )
+
+
+def files_of_base(
+    paths: Paths, note: BaseNote | None, *, kept_for: uuid.UUID | str
+) -> AbstractContextManager[LocalDirectory | None]:
+    """The files of a base for the length of the block; None without a base, or when it is gone."""
+    if note is None:
+        return nullcontext()
+    return LocalDirectory.first_of(places_of_base(paths, note, kept_for=kept_for))
 
 
 def keep_base(paths: Paths, directory: Path, *, kept_for: uuid.UUID) -> None:
