@@ -9,6 +9,7 @@ from bench.measure import tree_bytes
 from bench.programs import fresh, require_cluster
 from bench.warehouse import ADMIN, DATABASE, Source, Warehouse
 from stillframe.backup.capture import CaptureRequest, capture
+from stillframe.backup.memory import ListingMemory
 from stillframe.backup.progress import Progress
 from stillframe.backup.restore import restore
 from stillframe.domain.cancel import CancelToken
@@ -105,6 +106,7 @@ class Engine:
         self.returned = house.root / "engine-restored"
         self._repository: Repository | None = None
         self._newest: SnapshotDocument | None = None
+        self._memory = ListingMemory()
         self._before = 0
         self._lineage = LineageId(uuid.uuid4())
 
@@ -141,7 +143,12 @@ class Engine:
     def _capture(self, *, parent: SnapshotId | None) -> SnapshotDocument:
         assert self._repository is not None
         writer = self._repository.begin_snapshot(key_id=AWS_OWNED_KMS_KEY, parent=parent)
-        request = CaptureRequest(lineage_id=self._lineage, attributes=_attributes(), threads=self._threads)
+        request = CaptureRequest(
+            lineage_id=self._lineage,
+            attributes=_attributes(),
+            threads=self._threads,
+            memory=self._memory,
+        )
         with writer:
             progress, cancel = Progress(SystemClock()), CancelToken()
             return capture(self._source.cluster, writer, request, progress=progress, cancel=cancel)

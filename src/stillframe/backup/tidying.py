@@ -50,6 +50,8 @@ class Tidying:
 
         Raises what reading the parent's page table raises.
         """
+        if len(ranges) == 1 and ranges[0].count == blocks:
+            return ranges
         read = np.zeros(blocks, dtype=np.bool_)
         for chosen in ranges:
             read[chosen.first : chosen.first + chosen.count] = True
