@@ -244,6 +244,22 @@ def test_a_final_snapshot_holds_the_data_and_outlives_the_namespace(account: Acc
         assert target.query("SELECT count(*), sum(g) FROM last") == [(1000, 500500)]
 
 
+def test_a_final_snapshot_of_a_stopped_server_reads_only_what_changed(account: Account) -> None:
+    source = make_warehouse(account, "shop")
+    source.query("CREATE TABLE last AS SELECT g, repeat('x', 500) AS t FROM generate_series(1, 20000) g")
+    source.snapshot("before")
+    source.query("UPDATE last SET t = 'changed' WHERE g = 10000")
+    source.tear_down()
+    delete_namespace(account.client, "shop", finalSnapshotName="the-end")
+    settled_snapshot(account.client, "the-end")
+    detail = account.service.operator_of(account).describe_snapshot(snapshotName="the-end")["detail"]
+    assert detail["mode"] == "incremental"
+    with warehouse_of(account, "elsewhere", admin_password=LATER_PASSWORD) as target:
+        target.restore(snapshotName="the-end")
+        assert target.query("SELECT t FROM last WHERE g = 10000") == [("changed",)]
+        assert target.query("SELECT count(*), sum(g) FROM last") == [(20000, 200010000)]
+
+
 def test_the_final_snapshot_of_a_namespace_that_never_had_a_workgroup_restores(account: Account) -> None:
     account.client.create_namespace(
         namespaceName="paper", adminUsername="boss", adminUserPassword=PASSWORD, dbName="ledger"

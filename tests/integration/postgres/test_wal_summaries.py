@@ -62,7 +62,8 @@ def ours(file: SummaryFile) -> Told:
 def test_the_files_are_those_the_server_lists(namespace: Cluster, summarised: list[SummaryFile]) -> None:
     with connect(namespace) as session:
         rows = session.rows(
-            "SELECT tli, start_lsn::text, end_lsn::text FROM pg_available_wal_summaries() ORDER BY 1, 2"
+            "SELECT tli, start_lsn::text, end_lsn::text FROM pg_available_wal_summaries()"
+            " ORDER BY tli, start_lsn - '0/0'::pg_lsn"
         )
     assert [(tli, Lsn.parse(start), Lsn.parse(end)) for tli, start, end in rows] == [
         (file.timeline, file.start, file.end) for file in summarised
