@@ -1,7 +1,7 @@
 """An object store in memory, and wrappers that make any store misbehave in a chosen way at a chosen call."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -98,6 +98,13 @@ class MemoryObjectStore:
             self._claims[name] = (shared, holders | {claim})
             return claim
 
+    def held_claims(self, prefix: str) -> Sequence[str]:
+        """See the port."""
+        with self._lock:
+            return sorted(
+                name for name, (_, holders) in self._claims.items() if holders and name.startswith(prefix)
+            )
+
     def _drop(self, name: str, claim: MemoryClaim) -> None:
         with self._lock:
             if name in self._claims:
@@ -193,6 +200,10 @@ class FaultyStore:
     def claim(self, name: str, *, shared: bool = False) -> Claim:
         """See the port; claims are of this process, and never fail."""
         return self.store.claim(name, shared=shared)
+
+    def held_claims(self, prefix: str) -> Sequence[str]:
+        """See the port."""
+        return self.store.held_claims(prefix)
 
     def _call(self, method: str, name: str, call: Callable[[], Any]) -> Any:
         with self._lock:

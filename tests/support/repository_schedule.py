@@ -6,7 +6,7 @@ told to go on, to fail or to die. Only one thread ever runs, so the same order g
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -137,6 +137,11 @@ class UserStore:
         claim = self._store.claim(name, shared=shared)
         self._claims.add(claim)
         return claim
+
+    def held_claims(self, prefix: str) -> Sequence[str]:
+        """See the port."""
+        self._user.turn()
+        return self._store.held_claims(prefix)
 
     def _call(self, call: Callable[[], Any]) -> Any:
         turn = self._user.turn()

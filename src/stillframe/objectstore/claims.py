@@ -32,7 +32,7 @@ class ClaimDirectory:
 
     def claim(self, name: str, *, shared: bool = False) -> "LocalClaim":
         """Hold a name; see `ObjectStore.claim`. Raises Conflict when a living holder excludes it."""
-        path = self._directory / checked_name(name).replace("/", "+")
+        path = self._path(name)
         try:
             descriptor = _locked(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         except BlockingIOError:
@@ -40,6 +40,26 @@ class ClaimDirectory:
         except OSError as error:
             translate_os_error(error, name)
         return LocalClaim(path, descriptor)
+
+    def held(self, prefix: str) -> list[str]:
+        """Names that somebody holds; see `ObjectStore.held_claims`. What the dead have left is removed on the way."""
+        try:
+            names = [path.name.replace("+", "/") for path in self._directory.iterdir()]
+            return [name for name in sorted(names) if name.startswith(prefix) and self._is_held(name)]
+        except OSError as error:
+            translate_os_error(error, str(self._directory))
+
+    def _is_held(self, name: str) -> bool:
+        try:
+            unlink_if_unlocked(self._path(name))
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    def _path(self, name: str) -> Path:
+        return self._directory / checked_name(name).replace("/", "+")
 
 
 class LocalClaim:

@@ -7,7 +7,7 @@ so no object's name can meet them.
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -107,6 +107,10 @@ class LocalObjectStore:
     def claim(self, name: str, *, shared: bool = False) -> LocalClaim:
         """Hold a name by a lock that the operating system ends with the process; see the port."""
         return self._claims.claim(name, shared=shared)
+
+    def held_claims(self, prefix: str) -> Sequence[str]:
+        """The names that processes of this machine hold; see the port."""
+        return self._claims.held(prefix)
 
     def _path(self, name: str) -> Path:
         return self._root / checked_name(name)

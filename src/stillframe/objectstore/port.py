@@ -6,7 +6,7 @@ everywhere, because taking one for another is how other systems lost data: *miss
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -86,6 +86,14 @@ class ObjectStore(Protocol):
 
         Does not wait: raises Conflict when a living holder excludes it. The claim of a process that died is
         gone. Names of claims and of objects do not meet.
+        """
+        ...
+
+    def held_claims(self, prefix: str) -> Sequence[str]:
+        """The names of claims, beginning with `prefix`, that somebody holds (or looks at in this moment).
+
+        Complete for those that are held from before the call until it returns. The operating system tells, and not
+        the store, so it is true also where listings are not.
         """
         ...
 

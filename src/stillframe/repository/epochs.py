@@ -7,7 +7,7 @@ No clock takes part: an epoch ends with its claim, which ends with the process a
 
 import contextlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, Self
 
 import msgspec
@@ -18,6 +18,7 @@ from stillframe.objectstore import Claim, ObjectStore
 from stillframe.repository.condemned import newest_number
 from stillframe.repository.format import EPOCHS
 
+_CLAIM_PREFIX = "epoch-"
 _CLAIM_ATTEMPTS = 10
 _CLAIM_PAUSE = 0.02
 
@@ -87,26 +88,32 @@ class Epoch:
 
 def epoch_claim(epoch_id: str) -> str:
     """The claim that an epoch's owner holds alone for as long as it is open."""
-    return f"epoch-{epoch_id}"
+    return f"{_CLAIM_PREFIX}{epoch_id}"
 
 
 def open_epochs(store: ObjectStore) -> Mapping[uuid.UUID, int]:
     """The epochs that are open, by id, with their generations.
 
-    Complete for those that were announced before the call and have not ended when it returns.
+    Complete for those that were announced before the call and have not ended when it returns. One that is claimed
+    and that the store does not show has the most careful generation: it is just beginning, or the store is wrong.
     """
     found: dict[uuid.UUID, int] = {}
-    for name in announced(store):
-        if is_held(store, epoch_claim(str(name))):
-            generation = _generation(store, name)
-            if generation is not None:
-                found[name] = generation
+    for epoch_id in claimed_epochs(store):
+        generation = _generation(store, epoch_id)
+        if generation is not None or is_held(store, epoch_claim(str(epoch_id))):
+            found[epoch_id] = generation or 0
     return found
+
+
+def claimed_epochs(store: ObjectStore) -> list[uuid.UUID]:
+    """The ids of all epochs that somebody alive holds, announced or not. No listing of the store is believed."""
+    return _epoch_ids(store.held_claims(_CLAIM_PREFIX), prefix=_CLAIM_PREFIX)
 
 
 def remove_dead_epochs(store: ObjectStore, *, dry_run: bool) -> int:
     """Remove the announcements of owners that died; how many there were."""
-    return sum(_remove_if_dead(store, name, dry_run=dry_run) for name in announced(store))
+    announced = _epoch_ids((stored.name for stored in store.list(EPOCHS)), prefix=EPOCHS)
+    return sum(_remove_if_dead(store, name, dry_run=dry_run) for name in announced)
 
 
 def is_held(store: ObjectStore, claim: str) -> bool:
@@ -118,17 +125,17 @@ def is_held(store: ObjectStore, claim: str) -> bool:
     return False
 
 
-def announced(store: ObjectStore) -> list[uuid.UUID]:
-    """The ids of all epochs that are listed, open or not. What has no epoch's name is none, and is left alone."""
+def _epoch_ids(names: Iterable[str], *, prefix: str) -> list[uuid.UUID]:
+    """What has no epoch's name is none, and is left alone."""
     found = []
-    for stored in store.list(EPOCHS):
+    for name in names:
         with contextlib.suppress(ValueError):
-            found.append(uuid.UUID(stored.name.removeprefix(EPOCHS)))
+            found.append(uuid.UUID(name.removeprefix(prefix)))
     return found
 
 
 def _generation(store: ObjectStore, epoch_id: uuid.UUID) -> int | None:
-    """None for an epoch that has ended in this moment."""
+    """None for an epoch that is not announced: it ends or begins in this moment, or the store does not show it."""
     try:
         return msgspec.json.decode(store.get(f"{EPOCHS}{epoch_id}"), type=_StoredEpoch).generation
     except ObjectMissing:

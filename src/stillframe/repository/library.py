@@ -19,7 +19,7 @@ from stillframe.objectstore import ObjectStore
 from stillframe.repository.comparing import differing_packs, digest_of
 from stillframe.repository.condemned import Numbered, newest_list
 from stillframe.repository.crypto import DataKey
-from stillframe.repository.epochs import announced, epoch_claim, is_held
+from stillframe.repository.epochs import claimed_epochs
 from stillframe.repository.format import NODES, PACKS, SNAPSHOTS
 from stillframe.repository.index import Index, Location
 from stillframe.repository.indexform import PackFacts
@@ -330,12 +330,10 @@ def present_packs(
 
 def living_writers(store: ObjectStore) -> frozenset[bytes]:
     """The snapshot ids of writers that may still abort: registered, not committed, and not dead."""
-    return frozenset(name.bytes for name in announced(store) if _may_abort(store, str(name)))
-
-
-def _may_abort(store: ObjectStore, name: str) -> bool:
     # If the claim is free its process is gone, and a dead writer removes nothing any more.
-    return is_held(store, epoch_claim(name)) and not exists(store, SNAPSHOTS + name)
+    return frozenset(
+        epoch_id.bytes for epoch_id in claimed_epochs(store) if not exists(store, f"{SNAPSHOTS}{epoch_id}")
+    )
 
 
 def exists(store: ObjectStore, name: str) -> bool:

@@ -9,14 +9,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from stillframe.errors import KeyUnavailable, ObjectMissing
+from stillframe.errors import KeyUnavailable
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.census import Census
 from stillframe.repository.content import ContentReader
 from stillframe.repository.documents import document_key_reference
 from stillframe.repository.format import PINS, RETIRED, SNAPSHOTS
 from stillframe.repository.library import PackLibrary
-from stillframe.repository.retired import original_name, require_missing
+from stillframe.repository.retired import document_if_there, original_name
 from stillframe.repository.rows import Keys
 from stillframe.repository.vault import Vault
 from stillframe.repository.walking import NodeMemory, TreeWalk
@@ -108,13 +108,10 @@ class Marking:
         """Documents before retired ones: one that is deleted in between is among the latter already."""
         for prefix in (SNAPSHOTS, PINS):
             for name in self._census.names(prefix):
-                try:
-                    data = self._store.get(name)
-                except ObjectMissing:
-                    require_missing(self._store, name)
-                    continue
-                self._census.note(name)
-                yield self._root(data, name)
+                data = document_if_there(self._store, name)
+                if data is not None:
+                    self._census.note(name)
+                    yield self._root(data, name)
         for name in self._census.names(RETIRED) if with_retired else ():
             data = self._store.get(name)
             self._census.note(name)

@@ -5,6 +5,7 @@ below `retired/`, then itself. The copy counts as a document for sweeps until al
 document was last seen.
 """
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 
@@ -22,20 +23,25 @@ def retire(store: ObjectStore, name: str, *, token: uuid.UUID) -> None:
     copy may be made after that. Durable when it returns; whatever it raises, the document can still be opened or its
     copy is there. Raises StoreUnavailable for a document that is there and cannot be got.
     """
-    try:
-        data = store.get(name)
-    except ObjectMissing:
+    data = document_if_there(store, name)
+    if data is None:
         # The caller goes on to remove what belongs to the document.
-        require_missing(store, name)
         return
     create_object(store, f"{RETIRED}{token}/{name}", data)
     store.delete(name)
 
 
-def require_missing(store: ObjectStore, name: str) -> None:
-    """A document could not be got: raise StoreUnavailable unless it is missing when asked for in another way, too."""
-    if exists(store, name):
-        raise StoreUnavailable(f"The object store has {name} and does not give it.", object=name)
+def document_if_there(store: ObjectStore, name: str) -> bytes | None:
+    """The bytes of a document, or None when it is missing, also when asked for in another way.
+
+    Raises StoreUnavailable when the store has it and does not give it, twice: once is a document that is being made.
+    """
+    for _ in range(2):
+        with contextlib.suppress(ObjectMissing):
+            return store.get(name)
+        if not exists(store, name):
+            return None
+    raise StoreUnavailable(f"The object store has {name} and does not give it.", object=name)
 
 
 def original_name(name: str) -> str:

@@ -182,6 +182,21 @@ def test_releasing_twice_does_not_release_somebody_elses_claim(store: ObjectStor
             store.claim("content")
 
 
+def test_who_holds_which_claims_is_told(store: ObjectStore) -> None:
+    with (
+        store.claim("epoch-2"),
+        store.claim("epoch-1", shared=True),
+        store.claim("a/b"),
+        store.claim("epochs"),
+    ):
+        assert list(store.held_claims("epoch-")) == ["epoch-1", "epoch-2"]
+        assert list(store.held_claims("a/")) == ["a/b"]
+        with pytest.raises(Conflict):
+            store.claim("epoch-2")
+    assert list(store.held_claims("")) == []
+    store.claim("epoch-1").release()
+
+
 def test_claims_are_no_objects_and_do_not_meet_each_other(store: ObjectStore) -> None:
     with store.claim("content"), store.claim("epoch-1"), store.claim("a/b"):
         assert list(store.list("")) == []

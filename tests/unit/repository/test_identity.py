@@ -1,5 +1,6 @@
 """A wrong identity, or a wrong "missing", is noticed before anything is done on the strength of it."""
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -84,18 +85,19 @@ def test_one_damaged_data_key_does_not_keep_another_from_being_minted(tmp_path: 
 def test_a_snapshot_that_is_wrongly_said_to_be_missing_is_not_half_deleted(tmp_path: Path) -> None:
     store = MemoryObjectStore()
     kept = store_files(repository_in(tmp_path, store), FILES).snapshot_id
-    calls = 0
+    outcomes = set()
     for position in range(20):
         lying = FaultyStore(store.copy(), position=position, fault=not_found, only="get size get_range")
-        try:
+        with contextlib.suppress(StoreUnavailable):
             repository_in(tmp_path, lying).delete_snapshot(kept)
-        except StoreUnavailable:
-            calls += 1
         after = repository_in(tmp_path, lying.store)
+        outcomes.add(kept in after.snapshot_ids())
         if kept in after.snapshot_ids():
             assert after.document(kept).snapshot_id == kept
             assert contents(after, kept) == FILES
-    assert calls > 0
+        else:
+            assert not list(lying.store.list(f"attributes/{kept}"))
+    assert False in outcomes
 
 
 def test_a_pin_that_is_wrongly_said_to_be_missing_is_still_there_after_unpin_has_failed(
@@ -106,13 +108,13 @@ def test_a_pin_that_is_wrongly_said_to_be_missing_is_still_there_after_unpin_has
     repository.pin_snapshot(store_files(repository, FILES).snapshot_id, pin_id=pin_id)
 
     class Hesitant(FaultyStore):
-        """Says once that a pin is missing."""
+        """Says twice that a pin is missing."""
 
-        said = False
+        said = 0
 
         def get(self, name: str) -> bytes:
-            if name.startswith("pins/") and not self.said:
-                self.said = True
+            if name.startswith("pins/") and self.said < 2:
+                self.said += 1
                 return bytes(not_found(lambda: self.store.get(name)))
             return super().get(name)
 
@@ -122,3 +124,23 @@ def test_a_pin_that_is_wrongly_said_to_be_missing_is_still_there_after_unpin_has
     assert list(repository.pin_ids()) == [pin_id]
     repository_in(tmp_path, hesitant).unpin(pin_id)
     assert list(repository.pin_ids()) == []
+
+
+def test_a_snapshot_that_is_committed_while_it_is_deleted_is_deleted(tmp_path: Path) -> None:
+    store = MemoryObjectStore()
+    repository = repository_in(tmp_path, store)
+    snapshot_id = store_files(repository, FILES).snapshot_id
+    document = store.objects.pop(f"snapshots/{snapshot_id}")
+
+    class Late(FaultyStore):
+        """The document comes to be right after it was first asked for."""
+
+        def get(self, name: str) -> bytes:
+            try:
+                return super().get(name)
+            finally:
+                if name.startswith("snapshots/"):
+                    store.objects.setdefault(name, document)
+
+    repository_in(tmp_path, Late(store)).delete_snapshot(snapshot_id)
+    assert list(repository.documents()) == []

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -198,6 +198,10 @@ class S3ObjectStore:
     def claim(self, name: str, *, shared: bool = False) -> LocalClaim:
         """Hold a name among the processes of this machine that use the same directory of claims; see the port."""
         return self._claims.claim(name, shared=shared)
+
+    def held_claims(self, prefix: str) -> Sequence[str]:
+        """The names that processes of this machine hold; see the port."""
+        return self._claims.held(prefix)
 
     def _received(self, key: str) -> tuple[bytes, str | None]:
         """An object's bytes, and the digest it was stored with, if any."""
