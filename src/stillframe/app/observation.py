@@ -18,6 +18,8 @@ from stillframe.service.captures import how_captured
 from stillframe.service.local_bases import ReplacedSizes
 from stillframe.service.restores import how_restored
 
+_TAKING_SNAPSHOTS = (OperationKind.CREATE_SNAPSHOT, OperationKind.DELETE_NAMESPACE)
+
 
 class CatalogCollector:
     """A Prometheus collector over the catalog and the data directory."""
@@ -105,9 +107,7 @@ class CatalogCollector:
             labels=["reason"],
         )
         with self._parts.catalog.transaction() as transaction:
-            done = transaction.operations.list(
-                kind=OperationKind.CREATE_SNAPSHOT, status=OperationStatus.SUCCEEDED
-            )
+            done = transaction.operations.list(kind=_TAKING_SNAPSHOTS, status=OperationStatus.SUCCEEDED)
         found = [how for operation in done if (how := how_captured(operation)) is not None]
         reasons = Counter(how.full_because for how in found if how.full_because is not None)
         for reason, number in reasons.items():
@@ -129,10 +129,10 @@ class CatalogCollector:
             labels=["kind"],
         )
         with self._parts.catalog.transaction() as transaction:
+            numbers = transaction.operations.tally("kind", "status")
             for kind in OperationKind:
                 for status in OperationStatus:
-                    number = transaction.operations.count(kind=kind, status=status)
-                    count.add_metric([kind.value, status.value], number)
+                    count.add_metric([kind.value, status.value], numbers[kind.value, status.value])
                 newest = transaction.operations.list(
                     kind=kind, status=OperationStatus.SUCCEEDED, order_by="-finished_at", limit=1
                 )

@@ -1,6 +1,7 @@
 """Reading and writing records of any type: one implementation for all tables."""
 
 import builtins
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -137,6 +138,12 @@ class Records(Generic[T]):
         """How many records fit."""
         statement = sa.select(sa.func.count()).select_from(self._table).where(*self._conditions(equals))
         return int(self._rows(statement)[0][0])
+
+    def tally(self, field: str, *fields: str, **equals: object) -> "Counter[tuple[Any, ...]]":
+        """How many records that fit have which values of these fields, as they are stored."""
+        columns = [self._layout.column(name) for name in (field, *fields)]
+        statement = sa.select(*columns, sa.func.count()).where(*self._conditions(equals)).group_by(*columns)
+        return Counter({tuple(row[:-1]): int(row[-1]) for row in self._rows(statement)})
 
     def delete(self, **equals: object) -> int:
         """Delete the records that fit; how many those were. Raises InternalError without any condition."""

@@ -150,6 +150,16 @@ def test_lists_are_ordered_and_limited_as_asked(catalog: Catalog) -> None:
         assert [namespace.name for namespace in found.list(order_by=("status", "name"))] == ["a", "b", "c"]
 
 
+def test_records_are_counted_by_their_values(catalog: Catalog) -> None:
+    with catalog.transaction() as transaction:
+        for name in "abc":
+            transaction.namespaces.insert(a_namespace(name, db_name="one" if name == "a" else "two"))
+        found = transaction.namespaces
+        assert found.tally("db_name", "account") == {("one", ACCOUNT): 1, ("two", ACCOUNT): 2}
+        assert found.tally("db_name", name=("a", "b")) == {("one",): 1, ("two",): 1}
+        assert found.tally("db_name", name="z") == {}
+
+
 def test_a_field_that_does_not_exist_is_never_taken_for_a_condition(catalog: Catalog) -> None:
     with catalog.transaction() as transaction:
         for refused in (
@@ -158,6 +168,7 @@ def test_a_field_that_does_not_exist_is_never_taken_for_a_condition(catalog: Cat
             lambda: transaction.namespaces.change({"nmae": "x"}, name="sales"),
             transaction.namespaces.delete,
             lambda: transaction.namespaces.list(operation_id=(None,)),
+            lambda: transaction.namespaces.tally("nmae"),
         ):
             with pytest.raises(InternalError):
                 refused()
