@@ -5,10 +5,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TypeVar
 
 from stillframe.domain.cancel import CancelToken
 
 Unit = Callable[[], None]
+_T = TypeVar("_T")
 _HEARTBEAT_SECONDS = 1.0
 _POLITENESS = 5
 """How much nicer than the rest of the process these threads are: they would take every core, and queries and API
@@ -21,21 +24,35 @@ def run_parallel(
     threads: int,
     cancel: CancelToken,
     heartbeat: Callable[[], None] = lambda: None,
+    polite: bool = True,
 ) -> None:
     """Run every unit once; `heartbeat` is called about once a second meanwhile, by the calling thread.
+
+    Not `polite` is for the little that somebody waits for.
 
     Units are taken when a thread is free, so that their number costs no memory. Raises the first error of a
     unit or of the heartbeat, or Cancelled, when every thread has come to its end.
     """
     source = _Shared(units)
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="backup") as pool:
-        running = [pool.submit(_work, source, cancel) for _ in range(threads)]
+        running = [pool.submit(_work, source, cancel, polite=polite) for _ in range(threads)]
         try:
             _watch(running, heartbeat)
         finally:
             source.close()
     for future in running:
         future.result()
+
+
+@contextmanager
+def beside(work: Callable[[], _T]) -> Iterator[Callable[[], _T]]:
+    """Run this in a thread of its own while the block runs; calling what the block gets waits for its end.
+
+    The call returns what the work returned, or raises what it raised. The thread has ended when the block is left,
+    in whatever way.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="beside") as pool:
+        yield pool.submit(work).result
 
 
 def _watch(running: "list[Future[None]]", heartbeat: Callable[[], None]) -> None:
@@ -48,8 +65,9 @@ def _watch(running: "list[Future[None]]", heartbeat: Callable[[], None]) -> None
             heartbeat()
 
 
-def _work(source: "_Shared", cancel: CancelToken) -> None:
-    _be_polite()
+def _work(source: "_Shared", cancel: CancelToken, *, polite: bool) -> None:
+    if polite:
+        _be_polite()
     while (unit := source.take()) is not None:
         cancel.raise_if_cancelled()
         unit()

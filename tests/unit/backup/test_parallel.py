@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from stillframe.backup.parallel import Unit, run_parallel
+from stillframe.backup.parallel import Unit, beside, run_parallel
 from stillframe.domain.cancel import CancelToken
 from stillframe.errors import Cancelled, DiskFull
 
@@ -73,3 +73,39 @@ def test_the_heartbeat_can_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None
 
 def _fail() -> None:
     raise DiskFull("full")
+
+
+def test_work_beside_a_block_is_waited_for_where_its_result_is_needed() -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    def work() -> str:
+        began.set()
+        assert may_end.wait(10)
+        return "done"
+
+    with beside(work) as result:
+        assert began.wait(10)
+        may_end.set()
+        assert result() == "done"
+
+
+def test_an_error_of_work_beside_a_block_comes_where_its_result_is_needed() -> None:
+    with pytest.raises(DiskFull, match="full"), beside(_fail) as result:
+        result()
+
+
+def test_work_beside_a_block_has_ended_when_the_block_fails() -> None:
+    may_end, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        assert may_end.wait(10)
+        ended.set()
+
+    def block() -> None:
+        with beside(work):
+            may_end.set()
+            raise Cancelled("by the block")
+
+    with pytest.raises(Cancelled):
+        block()
+    assert ended.is_set()

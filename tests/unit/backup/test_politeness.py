@@ -26,3 +26,9 @@ def test_copying_threads_are_nicer_than_the_one_that_waits_for_them() -> None:
     assert len(found) == 4
     assert set(found) == {min(before + 5, 19)}
     assert _niceness() == before
+
+
+def test_what_somebody_waits_for_is_not_copied_politely() -> None:
+    found: list[int] = []
+    run_parallel(iter([lambda: found.append(_niceness())] * 2), threads=2, cancel=CancelToken(), polite=False)
+    assert set(found) == {_niceness()}
