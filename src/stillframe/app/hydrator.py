@@ -6,6 +6,7 @@ It belongs to nobody: it goes on when the service ends or is killed, until every
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -20,9 +21,11 @@ from stillframe.errors import Conflict
 from stillframe.hydration import Hydrator
 from stillframe.kms.opening import key_management
 from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
 from stillframe.service.arrivals import (
     HYDRATOR_TITLE,
+    ArrivalNote,
     arrival_note,
     remember_boot,
     sole_hydrator,
@@ -33,6 +36,9 @@ from stillframe.service.repositories import Repositories
 from stillframe.telemetry.logging import configure_logging
 
 log = structlog.get_logger(__name__)
+
+_FILES_SECONDS = 600.0
+_LOOK_SECONDS = 0.002
 
 
 def main() -> int:
@@ -60,10 +66,7 @@ def hydrate(machine: Machine, settings: Settings, order: HydratorOrder) -> int:
 
 
 def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
-    note = arrival_note(cluster)
-    if note is None or note.layout_id != order.layout_id:
-        # Asked for by a process that was killed then; the directory has been made anew since.
-        raise Conflict("The directory is no longer the one that was to be brought")
+    note = _note(cluster, order)
     clock = clock_for(settings.clock_offset_file)
     repository = Repositories(settings, key_management(settings, clock), clock).of(parse_region(order.region))
     with (
@@ -71,6 +74,7 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
         files_of_base(settings.paths, note.base, kept_for=order.incarnation_id) as local,
     ):
         source = SnapshotSource(reader.beside(local))
+        _await_files(cluster, order)
         hydrator = Hydrator(
             cluster.data_directory,
             source,
@@ -93,6 +97,24 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
             local_bytes=status.local_bytes,
         )
     return 0 if complete else 1
+
+
+def _note(cluster: Cluster, order: HydratorOrder) -> ArrivalNote:
+    note = arrival_note(cluster)
+    if note is None or note.layout_id != order.layout_id:
+        # Asked for by a process that was killed then; the directory has been made anew since.
+        raise Conflict("The directory is no longer the one that was to be brought")
+    return note
+
+
+def _await_files(cluster: Cluster, order: HydratorOrder) -> None:
+    """Return when every file has been made. This process is started while that goes on; pg_control comes last."""
+    until = time.monotonic() + _FILES_SECONDS
+    while not (cluster.data_directory / CONTROL_FILE).exists():
+        _note(cluster, order)
+        if time.monotonic() > until:
+            raise Conflict("The directory was not finished")
+        time.sleep(_LOOK_SECONDS)
 
 
 def _log_to_file(cluster: Cluster) -> None:

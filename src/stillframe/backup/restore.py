@@ -2,14 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from stillframe.backup.changes import BlockRange
 from stillframe.backup.local_clone import CloneBase, ClonePlan, clones_of
-from stillframe.backup.parallel import Unit, run_parallel
+from stillframe.backup.parallel import Unit, beside, run_parallel
 from stillframe.backup.progress import Progress
 from stillframe.domain.cancel import CancelToken
 from stillframe.errors import Conflict, StoredDataCorrupt, Unsupported
@@ -21,15 +22,30 @@ from stillframe.postgres.identity import ServerIdentity
 from stillframe.postgres.osfiles import os_error, publish, sync_directory, sync_tree, translating_os_errors
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.recovery import RecoveryPlan, recover
+from stillframe.postgres.session_catalogs import by_use, is_for_every_session
 from stillframe.postgres.settings import ServerSettings
 from stillframe.repository import FetchGroup, FileEntry, SnapshotFacts, SnapshotReader
 
 BACKUP_LABEL = "backup_label"
 _DEFAULT_THREADS = 2
 _PAGES_A_UNIT = 256
+_FIRST_BYTES = 4 * 1024 * 1024
+"""How much of the catalogs comes before the server starts: that of two databases, and what all have in common."""
 
 Prepare = Callable[[FileEntry, int], None]
 """Does something with a file that was just made, and its open descriptor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """How a directory is announced whose files come later.
+
+    `note` says how to go on after a crash (`Cluster.begin_arrival`). `prepare` is called once it is there, beside the
+    making of files, and has returned before pg_control is there.
+    """
+
+    note: bytes
+    prepare: Callable[[], None] = lambda: None
 
 
 def restore(
@@ -67,7 +83,7 @@ def lay_out(
     reader: SnapshotReader,
     target: Cluster,
     *,
-    note: bytes,
+    arrival: Arrival,
     progress: Progress,
     cancel: CancelToken,
     threads: int = _DEFAULT_THREADS,
@@ -75,22 +91,29 @@ def lay_out(
     """Make the data directory of a snapshot without the pages of its relations, for a hydrator to bring them.
 
     Relation files are there with their final length and tagged as not arrived; all others are whole, pg_control
-    last. From before that on the directory refuses to be started without its hydrator (`Cluster.begin_arrival`,
-    which keeps `note`). Everything is durable when this returns. Raises as `restore`.
+    last. So are catalogs that every session reads, up to a bound: one batch costs less than hundreds of accesses
+    that wait. From before that on the directory refuses to be started without its hydrator (`Cluster.begin_arrival`).
+    Nothing is durable until the file system is synced, which has to be before the directory counts. Raises as
+    `restore`, and what `arrival.prepare` raises.
     """
     progress.begin("layout")
     directory, identity = target.data_directory, target.identity
     _require_empty(directory)
-    control, files = _listed(reader)
-    _make_directories(reader, directory, identity=identity)
-    _make_files(files, directory, identity=identity, cancel=cancel, prepare=_tag_arriving)
-    at_once = [file for file in files if not _arrives_later(file)]
-    with _counted(progress, at_once):
-        _fill_files(reader, at_once, directory, progress, cancel, threads=threads)
-    _write_label(reader.document.facts, directory, identity=identity)
-    target.begin_arrival(note)
-    _write_control(reader, control, directory, identity=identity)
-    sync_file_system(directory)
+    identity.make_directory(directory)
+    target.announce_arrival(arrival.note)
+    with beside(arrival.prepare) as prepared:
+        control, files = _listed(reader)
+        later = _arriving_later(files)
+        _make_directories(reader, directory, identity=identity)
+        _make_files(files, directory, identity=identity, cancel=cancel, prepare=partial(_tag_arriving, later))
+        at_once = [file for file in files if file.path not in later]
+        with _counted(progress, at_once):
+            units = _groups(reader, at_once, directory, progress)
+            run_parallel(units, threads=threads, cancel=cancel, polite=False)
+        _write_label(reader.document.facts, directory, identity=identity, durable=False)
+        target.begin_arrival(arrival.note, durable=False)
+        prepared()
+    _write_control(reader, control, directory, identity=identity, durable=False)
 
 
 def restore_from_base(
@@ -169,14 +192,23 @@ def _emptied_again(directory: Path) -> Iterator[None]:
         raise
 
 
-def _tag_arriving(file: FileEntry, descriptor: int) -> None:
+def _tag_arriving(later: Container[str], file: FileEntry, descriptor: int) -> None:
     """The holes of such a file are no zeros, but wait to be filled."""
-    if _arrives_later(file):
+    if file.path in later:
         tag(descriptor, file.size)
 
 
-def _arrives_later(file: FileEntry) -> bool:
-    return file.is_relation and file.size > 0
+def _arriving_later(files: Iterable[FileEntry]) -> set[str]:
+    """The paths of relation files whose pages come when they are asked for."""
+    room, later = _FIRST_BYTES, set()
+    for file in sorted(files, key=lambda file: by_use(file.path)):
+        if not file.is_relation or not file.size:
+            continue
+        if is_for_every_session(file.path) and file.size <= room:
+            room -= file.size
+        else:
+            later.add(file.path)
+    return later
 
 
 def start_restored(
@@ -286,11 +318,17 @@ def _fill_files(
     *,
     threads: int,
 ) -> None:
-    units: Iterator[Unit] = (
+    units = _groups(reader, files, target, progress)
+    run_parallel(units, threads=threads, cancel=cancel)
+
+
+def _groups(
+    reader: SnapshotReader, files: Iterable[FileEntry], target: Path, progress: Progress
+) -> Iterator[Unit]:
+    return (
         partial(_fill_group, reader, group, target=target, progress=progress)
         for group in reader.fetch_plan(files)
     )
-    run_parallel(units, threads=threads, cancel=cancel)
 
 
 def _fill_group(reader: SnapshotReader, group: FetchGroup, *, target: Path, progress: Progress) -> None:
@@ -312,13 +350,20 @@ def _write_at(target: Path, path: str, data: memoryview, *, offset: int) -> None
         raise os_error(error, f"writing {path}") from error
 
 
-def _write_label(facts: SnapshotFacts, target: Path, *, identity: ServerIdentity) -> None:
+def _write_label(
+    facts: SnapshotFacts, target: Path, *, identity: ServerIdentity, durable: bool = True
+) -> None:
     """The label exactly as PostgreSQL gave it: without it pg_control, which is poisoned, starts nothing."""
-    publish(target / BACKUP_LABEL, facts.backup_label.encode(), owner=identity.owner)
+    publish(target / BACKUP_LABEL, facts.backup_label.encode(), owner=identity.owner, durable=durable)
 
 
 def _write_control(
-    reader: SnapshotReader, control: FileEntry, target: Path, *, identity: ServerIdentity
+    reader: SnapshotReader,
+    control: FileEntry,
+    target: Path,
+    *,
+    identity: ServerIdentity,
+    durable: bool = True,
 ) -> None:
     content = reader.read_file(control, 0, control.size)
-    publish(target / CONTROL_FILE, content, mode=control.mode, owner=identity.owner)
+    publish(target / CONTROL_FILE, content, mode=control.mode, owner=identity.owner, durable=durable)

@@ -57,6 +57,8 @@ ARRIVAL_FILE = "stillframe.arriving"
 _SOCKET_PATH_LIMIT = 107
 _START_LOG = "start.log"
 _LOG_TAIL_BYTES = 4000
+_LONGEST_PAUSE = 0.005
+"""Between two looks at a server that starts: somebody waits for it, and a look costs a fiftieth of that."""
 
 
 class StopMode(Enum):
@@ -169,9 +171,12 @@ class Cluster:
             detail = (result.stderr or result.stdout).strip()[-600:]
             raise OperatorError(f"initdb ended with status {result.returncode}: {detail}")
 
-    def _write_fixed_files(self) -> None:
-        self._publish("postgresql.conf", MAIN_FILE if self.arrival_note() is None else REFUSING_FILE)
-        self._publish("postgresql.auto.conf", "# Not used: Stillframe writes stillframe.conf.\n")
+    def _write_fixed_files(self, *, durable: bool = True) -> None:
+        main = MAIN_FILE if self.arrival_note() is None else REFUSING_FILE
+        self._publish("postgresql.conf", main, durable=durable)
+        self._publish(
+            "postgresql.auto.conf", "# Not used: Stillframe writes stillframe.conf.\n", durable=durable
+        )
 
     def _empty_data_directory(self) -> None:
         self.identity.run(["find", str(self.data_directory), "-mindepth", "1", "-delete"], deadline=60)
@@ -202,9 +207,10 @@ class Cluster:
         self._wait_until_ready(pid, until=until)
         return pid
 
-    def write_settings(self, settings: ServerSettings) -> None:
+    def write_settings(self, settings: ServerSettings, *, durable: bool = True) -> None:
         """Write the configuration and access files; a running server has to be reloaded (or restarted) then.
 
+        Not `durable` is for settings of one start only, which no power cut shall bring back.
         Raises ConfigurationInvalid, DiskFull, PermissionMissing or OperatorError.
         """
         text = render_settings(
@@ -213,19 +219,20 @@ class Cluster:
             socket_port=self.socket_port,
             log_directory=self.log_directory,
         )
-        self._publish(SERVICE_FILE, settings_for_major(text, major=self.installation.major))
-        self._publish("pg_hba.conf", render_hba())
-        self._publish("pg_ident.conf", render_ident(service_user=self.identity.service_user))
+        ident = render_ident(service_user=self.identity.service_user)
+        self._publish(SERVICE_FILE, settings_for_major(text, major=self.installation.major), durable=durable)
+        self._publish("pg_hba.conf", render_hba(), durable=durable)
+        self._publish("pg_ident.conf", ident, durable=durable)
         self._write_fixed_files()
 
-    def _publish(self, name: str, text: str) -> None:
+    def _publish(self, name: str, text: str, *, durable: bool = True) -> None:
         """Unchanged files are left alone: an fsync costs more than a comparison."""
         path = self.data_directory / name
         content = text.encode()
         with translating_os_errors(f"reading {name}"):
             same = path.is_file() and path.read_bytes() == content
         if not same:
-            publish(path, content, owner=self.identity.owner)
+            publish(path, content, owner=self.identity.owner, durable=durable)
 
     def _prepare_directories(self) -> None:
         if len(os.fsencode(self.socket_path)) > _SOCKET_PATH_LIMIT:
@@ -293,7 +300,7 @@ class Cluster:
                     f"The PostgreSQL server was not ready in time, and was stopped again: {self.log_tail()}",
                 )
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.05)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def _accepts(self, pid: int) -> bool:
         note = read_pid_file(self.data_directory)
@@ -322,14 +329,23 @@ class Cluster:
 
     # --- while its files arrive -----------------------------------------------------------------------------
 
-    def begin_arrival(self, note: bytes) -> None:
+    def announce_arrival(self, note: bytes) -> None:
+        """What `begin_arrival` will say, as long as nothing is there that a server could start on.
+
+        Durable with whatever else is made there. Raises DiskFull, PermissionMissing or OperatorError.
+        """
+        publish(self.data_directory / ARRIVAL_FILE, note, owner=self.identity.owner, durable=False)
+
+    def begin_arrival(self, note: bytes, *, durable: bool = True) -> None:
         """From now on the directory is known to be half there, and no server is started on it in any other way
         than with its hydrator's descriptor: not even by PostgreSQL's own tools.
 
-        `note` says how to go on after a crash. Raises DiskFull, PermissionMissing or OperatorError.
+        `note` says how to go on after a crash. Not `durable` when the whole directory is made so later, before a
+        server starts there. Raises DiskFull, PermissionMissing or OperatorError.
         """
-        publish(self.data_directory / ARRIVAL_FILE, note, owner=self.identity.owner)
-        self._write_fixed_files()
+        if durable or self.arrival_note() != note:
+            publish(self.data_directory / ARRIVAL_FILE, note, owner=self.identity.owner, durable=durable)
+        self._write_fixed_files(durable=durable)
 
     def arrival_note(self) -> bytes | None:
         """What `begin_arrival` was given, until the last file has arrived."""

@@ -43,23 +43,34 @@ def translating_os_errors(doing: str) -> Iterator[None]:
         raise os_error(error, doing) from error
 
 
-def publish(path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+def publish(
+    path: Path,
+    content: bytes,
+    *,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+    durable: bool = True,
+) -> None:
     """Replace a file atomically and durably: readers see the old or the new content, also after a power cut.
 
+    Not `durable` is for what is made durable together with others, or means nothing after a power cut.
     `owner` is (uid, gid), None to leave it to the process. Raises DiskFull, PermissionMissing, OperatorError.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     with translating_os_errors(f"writing {path.name}"):
         try:
-            _write_synced(temporary, content, mode=mode, owner=owner)
+            _write_new(temporary, content, mode=mode, owner=owner, durable=durable)
             temporary.replace(path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
 
 
-def _write_synced(path: Path, content: bytes, *, mode: int, owner: tuple[int, int] | None) -> None:
+def _write_new(
+    path: Path, content: bytes, *, mode: int, owner: tuple[int, int] | None, durable: bool
+) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         if owner is not None:
@@ -67,7 +78,8 @@ def _write_synced(path: Path, content: bytes, *, mode: int, owner: tuple[int, in
         os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
 
 
 def remove(path: Path) -> None:

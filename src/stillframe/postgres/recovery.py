@@ -1,16 +1,14 @@
 """Starting a copy for the first time: on a timeline of its own, and checked (rules 31-37)."""
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillframe.domain.lsn import Lsn
-from stillframe.errors import InvalidRequest, ServerUnavailable, StoredDataCorrupt
+from stillframe.errors import InvalidRequest, StoredDataCorrupt
 from stillframe.postgres.cluster import Cluster
-from stillframe.postgres.connection import Session, connect
-from stillframe.postgres.control import RecoveryLimits, read_control_file
+from stillframe.postgres.control import ClusterState, RecoveryLimits, read_control_file
 from stillframe.postgres.osfiles import publish, remove, sync_directory, translating_os_errors
 from stillframe.postgres.settings import ServerSettings
 
@@ -46,13 +44,15 @@ def recover(
     does not come up, StoredDataCorrupt when it came up as something else (it is stopped then), InvalidRequest
     for a bad plan.
     """
-    until = time.monotonic() + deadline
     limits = read_control_file(cluster.data_directory).limits
     prepare_recovery(cluster, plan)
-    pid = cluster.start(_while_recovering(settings, limits), deadline=deadline, inherited=inherited)
+    recovering = _while_recovering(settings, limits)
+    # After a power cut the whole restore begins again.
+    cluster.write_settings(recovering, durable=False)
+    pid = cluster.start(recovering, deadline=deadline, inherited=inherited)
     try:
-        _check_outcome(cluster, plan, deadline=max(until - time.monotonic(), 2))
-    except (StoredDataCorrupt, ServerUnavailable):
+        _check_outcome(cluster, plan)
+    except StoredDataCorrupt:
         cluster.stop()
         raise
     finish_recovery(cluster, settings, plan)
@@ -70,7 +70,8 @@ def prepare_recovery(cluster: Cluster, plan: RecoveryPlan) -> None:
     with translating_os_errors("preparing the first start"):
         for number in range(plan.source_timeline + 1, plan.timeline):
             _make_placeholder(_history_file(cluster, number), cluster)
-    publish(cluster.data_directory / SIGNAL_FILE, b"", owner=cluster.identity.owner)
+    # Not synced, for the same reason as those.
+    publish(cluster.data_directory / SIGNAL_FILE, b"", owner=cluster.identity.owner, durable=False)
 
 
 def _make_placeholder(path: Path, cluster: Cluster) -> None:
@@ -89,10 +90,14 @@ def finish_recovery(cluster: Cluster, settings: ServerSettings, plan: RecoveryPl
     cluster.write_settings(settings)
     cluster.reload()
     with translating_os_errors("removing what the first start needed"):
-        for number in range(plan.source_timeline + 1, plan.timeline):
+        placeholders = range(plan.source_timeline + 1, plan.timeline)
+        for number in placeholders:
             _history_file(cluster, number).unlink(missing_ok=True)
-        sync_directory(cluster.data_directory / "pg_wal")
-    remove(cluster.data_directory / SIGNAL_FILE)
+        if placeholders:
+            sync_directory(cluster.data_directory / "pg_wal")
+        # PostgreSQL has removed it durably at the end of recovery, or there was none.
+        if (cluster.data_directory / SIGNAL_FILE).exists():
+            remove(cluster.data_directory / SIGNAL_FILE)
 
 
 def _while_recovering(settings: ServerSettings, limits: RecoveryLimits) -> ServerSettings:
@@ -112,10 +117,13 @@ def _while_recovering(settings: ServerSettings, limits: RecoveryLimits) -> Serve
     )
 
 
-def _check_outcome(cluster: Cluster, plan: RecoveryPlan, *, deadline: float) -> None:
-    with connect(cluster, deadline=min(deadline, 30), statement_timeout=deadline) as session:
-        found = _identity(session)
-    wanted = (False, plan.system_identifier, plan.timeline)
+def _check_outcome(cluster: Cluster, plan: RecoveryPlan) -> None:
+    """A server that takes connections has written into pg_control what it has become: no session is needed for that,
+    and none should be: the first one on new files is dear.
+    """
+    control = read_control_file(cluster.data_directory)
+    found = (control.state, control.system_identifier, control.timeline)
+    wanted = (ClusterState.IN_PRODUCTION, plan.system_identifier, plan.timeline)
     if found != wanted:
         raise StoredDataCorrupt(
             "The restored cluster did not become what it should be",
@@ -127,17 +135,6 @@ def _check_outcome(cluster: Cluster, plan: RecoveryPlan, *, deadline: float) -> 
         raise StoredDataCorrupt(
             f"The restored cluster left recovery at {switched_at}, but its snapshot ends at {plan.stop_lsn}",
         )
-
-
-def _identity(session: Session) -> tuple[bool, int, int]:
-    """In recovery?, system identifier (SQL shows it signed), and the timeline WAL is written on now."""
-    recovering, system, segment = session.row(
-        "SELECT pg_is_in_recovery(), system_identifier,"
-        " CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_insert_lsn()) END"
-        " FROM pg_control_system()",
-    )
-    timeline = int(segment[:8], 16) if segment else 0
-    return recovering, system % 2**64, timeline
 
 
 def _switch_point(history: Path) -> Lsn:

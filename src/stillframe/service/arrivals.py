@@ -26,7 +26,7 @@ HYDRATOR_TITLE = "stillframe.app.hydrator"
 _END_SECONDS = 30.0
 _PATIENCE_SECONDS = 10.0
 _TURN_SECONDS = 2.0
-_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.002
 
 
 class ArrivalNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,22 +108,23 @@ def stop_cluster(cluster: Cluster, mode: StopMode = StopMode.FAST) -> None:
     end_orphaned(cluster)
     cluster.stop(mode)
     if cluster.arrival_note() is not None:
-        _stop_hydrator(cluster)
+        _stop_hydrator(cluster, patience=_PATIENCE_SECONDS if mode is StopMode.FAST else 0)
 
 
-def _stop_hydrator(cluster: Cluster) -> None:
+def _stop_hydrator(cluster: Cluster, *, patience: float) -> None:
     """Return when nobody brings anything any more, also who had only just begun. Raises ServerUnavailable.
 
-    There is no server that could read what it leaves: one that does not stop when it is asked is killed.
+    There is no server that could read what it leaves: one that does not stop in time when it is asked is killed.
     """
     began = time.monotonic()
     while (waited := time.monotonic() - began) < _END_SECONDS:
         if is_orphaned(cluster) or cluster.arrival_note() is None:
             return
-        with suppress(ServerUnavailable):
-            hydrator_of(cluster).stop()
-        if waited > _PATIENCE_SECONDS:
+        if waited >= patience:
             _kill_hydrator(cluster)
+        else:
+            with suppress(ServerUnavailable):
+                hydrator_of(cluster).stop()
         time.sleep(_POLL_SECONDS)
     raise ServerUnavailable(f"The hydrator of {cluster.data_directory} did not end within {_END_SECONDS:g} s")
 

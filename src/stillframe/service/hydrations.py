@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ import msgspec
 import structlog
 
 from stillframe.backup.local_clone import clone_problem
+from stillframe.backup.restore import Arrival
 from stillframe.config import RestoreStrategy
 from stillframe.domain.identifiers import parse_region
 from stillframe.domain.snapshot import Snapshot
@@ -140,20 +142,29 @@ class Hydrations:
             )
         return Chosen(strategy=Strategy.EAGER, reason=f"{found.reason} Files can not be cloned ({problem}).")
 
-    def pin(self, snapshot: Snapshot, cluster: Cluster, *, background: bool, base: BaseNote | None) -> bytes:
-        """Keep the snapshot's content for this cluster; the note for its directory, which exists already."""
-        pin_id = uuid.UUID(cluster.data_directory.name)
-        with self._pins:
-            self._repositories.of(snapshot.region).pin_snapshot(snapshot.id, pin_id=pin_id)
+    def arrival(
+        self, snapshot: Snapshot, cluster: Cluster, *, background: bool, base: BaseNote | None
+    ) -> Arrival:
+        """What is said of this cluster's directory, which exists already, and what is done while its files are made.
+
+        That is to keep the snapshot's content for it, and to start its hydrator, which waits for the files.
+        """
         note = ArrivalNote(
             layout_id=self._base.new_id(),
             region=snapshot.region,
-            pin_id=pin_id,
+            pin_id=uuid.UUID(cluster.data_directory.name),
             boot_id=_boot_id(),
             background=background,
             base=base,
         )
-        return msgspec.json.encode(note)
+        prepare = partial(self._prepare, snapshot, cluster, note)
+        return Arrival(note=msgspec.json.encode(note), prepare=prepare)
+
+    def _prepare(self, snapshot: Snapshot, cluster: Cluster, note: ArrivalNote) -> None:
+        with self._pins:
+            self._repositories.of(snapshot.region).pin_snapshot(snapshot.id, pin_id=note.pin_id)
+        with self._turn_on(cluster):
+            self._begin(cluster, note)
 
     @contextmanager
     def held(self, cluster: Cluster) -> Iterator[tuple[int, ...]]:
@@ -269,6 +280,13 @@ class Hydrations:
 
     def _begin(self, cluster: Cluster, note: ArrivalNote) -> None:
         """Start a hydrator, and wait until it has its turn."""
+        pid = self._launch(cluster, note)
+        while is_orphaned(cluster):
+            if not is_alive(pid):
+                raise ServerUnavailable(f"The hydrator of {cluster.data_directory} ended as it began")
+            time.sleep(_POLL_SECONDS)
+
+    def _launch(self, cluster: Cluster, note: ArrivalNote) -> int:
         boot_id = _boot_id()
         order = HydratorOrder(
             namespace_id=uuid.UUID(cluster.data_directory.parent.name),
@@ -281,11 +299,7 @@ class Hydrations:
             check_pages=boot_id != note.boot_id,
         )
         cluster.identity.make_directory(cluster.socket_directory, mode=0o711)
-        pid = self._launcher.launch(order)
-        while is_orphaned(cluster):
-            if not is_alive(pid):
-                raise ServerUnavailable(f"The hydrator of {cluster.data_directory} ended as it began")
-            time.sleep(_POLL_SECONDS)
+        return self._launcher.launch(order)
 
 
 def _begin_background(cluster: Cluster) -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from stillframe.backup.restore import lay_out, restore, restore_from_base, start_restored
+from stillframe.backup.parallel import beside
+from stillframe.backup.restore import Arrival, lay_out, restore, restore_from_base, start_restored
 from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.domain.snapshot import Snapshot
+from stillframe.hydration.filesystem import sync_file_system
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.machine import Machine, namespace_cluster
 from stillframe.postgres.settings import ServerSettings
@@ -78,16 +81,22 @@ class Layouts:
             chosen, bases = self._chosen(facts, cluster), self._find_bases(replaces, facts)
             if chosen.strategy is Strategy.HYDRATION:
                 background = replaces is not None and self._base.settings.hydrate_in_background
-                note = self._hydrations.pin(
+                arrival = self._hydrations.arrival(
                     snapshot, cluster, background=background, base=note_of(bases[0]) if bases else None
                 )
-                self._lay_out(reader, cluster, watch, note=note)
+                self._lay_out(reader, cluster, watch, arrival=arrival)
                 laid = Laid(chosen=chosen)
             else:
                 laid = self._lay_whole(reader, cluster, watch, chosen=chosen, bases=bases)
-        timeline = self._timeline(facts)
         watch.progress.begin("starting")
-        with self._hydrations.held(cluster) as inherited:
+        # A private copy is worth nothing after a power cut.
+        sync = replaces is not None and chosen.strategy is Strategy.HYDRATION
+        with (
+            beside(partial(_make_durable, cluster) if sync else _nothing) as made_durable,
+            self._hydrations.held(cluster) as inherited,
+        ):
+            timeline = self._timeline(facts)
+            made_durable()
             start_restored(cluster, facts, timeline=timeline, settings=settings, inherited=inherited)
         return BroughtUp(facts=facts, timeline=timeline, laid=laid)
 
@@ -102,11 +111,11 @@ class Layouts:
         with self._base.catalog.transaction() as transaction:
             return find_bases(transaction, replaces, facts)
 
-    def _lay_out(self, reader: SnapshotReader, cluster: Cluster, watch: Watch, *, note: bytes) -> None:
+    def _lay_out(self, reader: SnapshotReader, cluster: Cluster, watch: Watch, *, arrival: Arrival) -> None:
         lay_out(
             reader,
             cluster,
-            note=note,
+            arrival=arrival,
             threads=self._base.settings.copy_threads,
             progress=watch.progress,
             cancel=watch.cancel,
@@ -170,6 +179,14 @@ class Layouts:
     def _timeline(self, facts: SnapshotFacts) -> int:
         with self._base.catalog.transaction() as transaction:
             return transaction.take_timeline(facts.postgres.system_identifier, facts.timeline + 1)
+
+
+def _make_durable(cluster: Cluster) -> None:
+    sync_file_system(cluster.data_directory)
+
+
+def _nothing() -> None:
+    """No file has to last."""
 
 
 def _without_clones(doubts: Sequence[SummariesUnusable]) -> Chosen:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from stillframe.backup.arrival import SnapshotSource, is_catalog
-from stillframe.backup.restore import lay_out
+from stillframe.backup.restore import Arrival, lay_out
 from stillframe.domain.cancel import CancelToken
 from stillframe.errors import Conflict, ObjectMissing
 from stillframe.hydration import tagged
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.pages import PAGE_SIZE
+from stillframe.postgres.session_catalogs import is_for_every_session
 from stillframe.repository import Repository, SnapshotDocument
 from support.backup import lay_out as restore_eagerly
 from support.backup import new_progress, new_repository, take
@@ -43,11 +44,17 @@ def laid_out(taken: tuple[Repository, SnapshotDocument], place: Path) -> Cluster
     target = cluster_in(place / "target")
     target.identity.make_directory(target.data_directory.parent)
     with repository.open_snapshot(document.snapshot_id) as reader:
-        lay_out(reader, target, note=b"from a test", progress=new_progress(), cancel=CancelToken())
+        lay_out(
+            reader,
+            target,
+            arrival=Arrival(note=b"from a test"),
+            progress=new_progress(),
+            cancel=CancelToken(),
+        )
     return target
 
 
-def test_relations_are_holes_of_the_right_length_and_everything_else_is_whole(
+def test_relations_are_holes_of_the_right_length_and_what_every_session_reads_is_whole(
     taken: tuple[Repository, SnapshotDocument], laid_out: Cluster, place: Path
 ) -> None:
     repository, document = taken
@@ -58,7 +65,14 @@ def test_relations_are_holes_of_the_right_length_and_everything_else_is_whole(
     }
     with repository.open_snapshot(document.snapshot_id) as reader:
         relations = {entry.path for entry in reader.files() if entry.is_relation and entry.size}
-        assert arriving == relations
+        early = relations - arriving
+        assert arriving < relations
+        assert early
+        assert all(is_for_every_session(path) for path in early)
+        # A session could begin without waiting for a single one of them.
+        assert {
+            path for path in relations if path.startswith("global/") and is_for_every_session(path)
+        } <= early
         for entry in reader.files():
             if entry.path == "postgresql.conf":
                 # Which refuses to be used until everything is there.
