@@ -4,14 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
+from stillframe.backup.parallel import beside
 from stillframe.backup.progress import Progress
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.table_restore import TableName
 from stillframe.errors import StillframeError
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import Session, connect
-from stillframe.postgres.table_definition import TableDefinition, read_definition
+from stillframe.postgres.table_definition import Section, read_definition
 from stillframe.postgres.table_login import (
     TableSession,
     create_reader,
@@ -41,13 +43,22 @@ class CopyReport:
     """Who watches: `progress` gets the bytes, and `cancel` ends the work.
 
     `before_copy` hears the table's size in bytes, `before_commit` the number of the target's transaction; what they
-    raise ends the work.
+    raise ends the work. `after_reading` is called when the private copy is not needed any more.
     """
 
     progress: Progress
     cancel: CancelToken
     before_copy: Callable[[int], None]
     before_commit: Callable[[int], None]
+    after_reading: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Definition:
+    """The table's definition, which is being read: each call waits for its part."""
+
+    before: Callable[[], str]
+    after: Callable[[], str]
 
 
 def copy_table(copy: Cluster, target: Cluster, work: TableCopy, report: CopyReport) -> SourceTable:
@@ -67,12 +78,15 @@ def copy_table(copy: Cluster, target: Cluster, work: TableCopy, report: CopyRepo
     arrived = TableName(database=table.name.database, schema=place.name.schema, table=place.name.table)
     with connect(copy) as session:
         reader = create_reader(session, work.login)
-    definition = read_definition(copy, reader, arrived)
     with (
+        # Each takes a while, and the second is not needed before all rows are there.
+        beside(partial(read_definition, copy, reader, arrived, Section.AFTER)) as after,
+        beside(partial(read_definition, copy, reader, arrived, Section.BEFORE)) as before,
         log_in(copy, table.name.database, reader) as source,
         _writer(target, work, owner=owner) as writer,
         interrupting(writer, report.cancel),
     ):
+        definition = _Definition(before=before, after=after)
         _write(source, writer, definition, content, place.name, report)
     return table
 
@@ -94,19 +108,22 @@ def _writer(target: Cluster, work: TableCopy, *, owner: str) -> Iterator[TableSe
 def _write(
     source: TableSession,
     writer: TableSession,
-    definition: TableDefinition,
+    definition: _Definition,
     content: TableContent,
     name: TableName,
     report: CopyReport,
 ) -> None:
+    statements = definition.before()
     with writer.transaction():
         report.progress.begin("copying the rows")
-        writer.run_script(definition.before)
+        writer.run_script(statements)
         _copy_rows(source, writer, content, name, report)
+        statements = definition.after() + content.statistics
+        report.after_reading()
         for counter in content.counters:
             set_counter(writer, counter)
         report.progress.begin("building the indexes")
-        writer.run_script(definition.after + content.statistics)
+        writer.run_script(statements)
         report.cancel.raise_if_cancelled()
         report.before_commit(current_transaction(writer))
 

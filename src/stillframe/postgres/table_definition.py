@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from dataclasses import dataclass
+from enum import Enum
 
 from stillframe.domain.table_restore import TableName
 from stillframe.errors import InternalError, OperatorError
@@ -25,23 +25,18 @@ _BEGINNING = re.compile(r"\A((?:--[^\n]*\n|\n)*)\\restrict (?P<key>\w+)\n")
 _END = re.compile(r"\n\\unrestrict (?P<key>\w+)\n\s*\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableDefinition:
-    """Statements to be run before the rows are copied, and after (indexes, keys, triggers, row security)."""
+class Section(Enum):
+    """Which statements: those to be run before the rows are copied, or after them.
 
-    before: str
-    after: str
+    These make indexes, keys, triggers and row security.
+    """
 
-
-def read_definition(copy: Cluster, login: TableLogin, name: TableName) -> TableDefinition:
-    """The definition of a table of a private copy. Raises OperatorError when pg_dump fails."""
-    return TableDefinition(
-        before=_dump(copy, login, name, section="pre-data"),
-        after=_dump(copy, login, name, section="post-data"),
-    )
+    BEFORE = "pre-data"
+    AFTER = "post-data"
 
 
-def _dump(copy: Cluster, login: TableLogin, name: TableName, *, section: str) -> str:
+def read_definition(copy: Cluster, login: TableLogin, name: TableName, section: Section) -> str:
+    """A part of the definition of a table of a private copy. Raises OperatorError when pg_dump fails."""
     command = [
         str(copy.installation.program("pg_dump")),
         "--host", str(copy.socket_directory),
@@ -49,7 +44,7 @@ def _dump(copy: Cluster, login: TableLogin, name: TableName, *, section: str) ->
         "--username", login.name,
         "--no-password",
         "--schema-only",
-        f"--section={section}",
+        f"--section={section.value}",
         "--strict-names",
         f"--table={_pattern(name.schema)}.{_pattern(name.table)}",
         "--encoding=UTF8",

@@ -4,6 +4,7 @@ The table arrives in one transaction of the namespace's own server, so it is the
 transaction is written down before its commit: a job that was cut off asks the server how it ended.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from stillframe.backup.progress import Progress
@@ -101,6 +102,7 @@ class RestoreTableFromSnapshot:
                 cancel_requested=lambda: False,
             ),
             self._copies.opened(work.snapshot, work.place, watch) as copy,
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="remove") as aside,
         ):
             watch.progress.begin("copying the table")
             copy_table(
@@ -117,6 +119,8 @@ class RestoreTableFromSnapshot:
                     cancel=watch.cancel,
                     before_copy=lambda size: require_room(self._base.settings.paths.root, _ROOM * size),
                     before_commit=lambda number: self._remember(operation, number, rows.current),
+                    # If that fails it is tried again when the block ends.
+                    after_reading=lambda: aside.submit(self._copies.remove, work.place),
                 ),
             )
 
