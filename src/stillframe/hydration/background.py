@@ -1,13 +1,17 @@
 """Everything that nobody has asked for yet, the most useful first."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
-from stillframe.errors import InternalError
+from stillframe.errors import InternalError, StillframeError
 from stillframe.hydration.demand import CHUNK
 from stillframe.hydration.file import ArrivingFile
 from stillframe.hydration.files import Files
+from stillframe.hydration.filesystem import begin_writing
 from stillframe.hydration.finishing import Finisher
 from stillframe.hydration.ledger import Ledger
 from stillframe.hydration.pace import Pace
@@ -15,6 +19,11 @@ from stillframe.hydration.perseverance import Perseverance
 from stillframe.hydration.source import Batch, Source
 
 Batches = Callable[[], Iterator[Batch]]
+
+_NICE: Final = 10
+"""Added to the threads' own niceness (sched(7)): a server that has work gets nearly all of a processor."""
+_LEAST_WRITTEN: Final = 1 << 20
+"""Bytes of one file that are worth a request of their own to the disk."""
 
 
 class Background:
@@ -65,6 +74,7 @@ class Background:
             worker.join()
 
     def _work(self, line: "_Line", finisher: Finisher) -> None:
+        _give_precedence()
         while (batch := line.next()) is not None:
             self._perseverance.until_done(
                 lambda batch=batch: self._bring(batch, finisher),  # type: ignore[misc]
@@ -72,12 +82,15 @@ class Background:
             )
 
     def _bring(self, batch: Batch, finisher: Finisher) -> None:
+        written = _Written(self._files)
         for path, offset, data in batch.pieces():
             self._pace.give_way()
             if self._perseverance.ended:
                 return
             arrived = self._fill(path, offset, data, finisher)
             self._ledger.fetched(len(data), arrived=arrived)
+            written.note(path, offset, arrived)
+        written.begin()
 
     def _fill(self, path: str, offset: int, data: memoryview, finisher: Finisher) -> int:
         file = self._files.at(path)
@@ -100,6 +113,37 @@ class Background:
 
     def _leftovers(self) -> Iterator[Batch]:
         return iter([_Leftover(source=self._source, file=file) for file in self._files.left()])
+
+
+class _Written:
+    """What was written of each file, for the disk to begin with it: else all of it would have to wait at the end."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._stretches: dict[str, tuple[int, int, int]] = {}
+
+    def note(self, path: str, offset: int, length: int) -> None:
+        """So many bytes were written there."""
+        if length:
+            start, end, total = self._stretches.get(path, (offset, offset, 0))
+            end = max(end, offset + length)
+            self._stretches[path] = min(start, offset), end, total + length
+
+    def begin(self) -> None:
+        """Leave small files to whoever makes them durable."""
+        for path, (start, end, total) in self._stretches.items():
+            file = self._files.at(path)
+            if total >= _LEAST_WRITTEN and file is not None:
+                # What could not be written is told by fsync(2), before the file counts as durable.
+                with suppress(OSError, StillframeError), file.opened() as descriptor:
+                    begin_writing(descriptor, start, end - start)
+
+
+def _give_precedence() -> None:
+    """Have every other thread on the machine go before the one that calls."""
+    thread = threading.get_native_id()
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
 
 
 class _Line:

@@ -1,15 +1,28 @@
-"""syncfs(2), which Python does not offer: many new files made durable by one call."""
+"""syncfs(2) and sync_file_range(2), which Python does not offer."""
 
 import ctypes
 import os
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from stillframe.hydration.failures import translating_os_errors
 
+_SYNC_FILE_RANGE_WRITE: Final = 2
+
+
+def begin_writing(descriptor: int, offset: int, length: int) -> None:
+    """Have these bytes of a file written to the disk from now on, without waiting for it; nothing is durable by that.
+
+    Raises OSError; a write that fails is told to whoever makes the file durable, too.
+    """
+    if _libc().sync_file_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
 
 def sync_file_system(directory: Path) -> None:
-    """Make everything durable that was written to the file system of this directory.
+    """Make everything durable that was written to the file system of this directory: many new files by one call.
 
     Raises OperatorError and its kinds when that fails, as Linux reports a failed write of any file there once
     (syncfs(2)).
@@ -26,4 +39,6 @@ def sync_file_system(directory: Path) -> None:
 
 @cache
 def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    library = ctypes.CDLL(None, use_errno=True)
+    library.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return library

@@ -1,7 +1,9 @@
 """Completed files: made durable, then without tag and mark, so that they are as fast as any other."""
 
+import math
 import queue
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,7 +21,11 @@ from stillframe.hydration.ledger import Ledger
 log = structlog.get_logger(__name__)
 
 _FEW: Final = 4
-_MANY: Final = 512
+_SHORTEST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 8.0
+_PAUSE_FACTOR: Final = 8
+"""Everybody who writes waits while many files are made durable: for at most a ninth of the time."""
+_LOOK_SECONDS: Final = 0.1
 
 
 class Finisher:
@@ -33,6 +39,7 @@ class Finisher:
         self._queue: queue.SimpleQueue[ArrivingFile | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="finisher", daemon=True)
         self._seen: set[str] = set()
+        self._ending = False
 
     def start(self) -> None:
         """Begin."""
@@ -49,24 +56,33 @@ class Finisher:
         self._thread.join()
 
     def _work(self) -> None:
-        while (file := self._queue.get()) is not None:
-            files, ending = self._with_waiting(file)
-            fresh = {file.path: file for file in files if file.path not in self._seen}
-            self._seen.update(fresh)
-            self._finish_all(list(fresh.values()))
-            if ending:
-                return
+        pause = _SHORTEST_PAUSE_SECONDS
+        while not self._ending:
+            files = self._gathered(pause)
+            began = time.monotonic()
+            self._finish_all(files)
+            took = _PAUSE_FACTOR * (time.monotonic() - began)
+            pause = min(max(took, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
 
-    def _with_waiting(self, first: ArrivingFile) -> tuple[list[ArrivingFile], bool]:
-        """What waits, and whether the end was among it."""
-        files: list[ArrivingFile] = [first]
+    def _gathered(self, pause: float) -> list[ArrivingFile]:
+        """What has come that many seconds after the first, or sooner when nothing else is left, or at the end."""
+        files: dict[str, ArrivingFile] = {}
+        until = math.inf
+        while not self._ending and len(files) < max(1, self._files.count_left()) and time.monotonic() < until:
+            file = self._next(_LOOK_SECONDS if files else None)
+            if file is not None and file.path not in self._seen:
+                until = min(until, time.monotonic() + pause)
+                files[file.path] = file
+                self._seen.add(file.path)
+        return list(files.values())
+
+    def _next(self, patience: float | None) -> ArrivingFile | None:
+        """None at the end, or when that many seconds have passed."""
         with suppress(queue.Empty):
-            while len(files) < _MANY:
-                file = self._queue.get_nowait()
-                if file is None:
-                    return files, True
-                files.append(file)
-        return files, False
+            file = self._queue.get(timeout=patience)
+            self._ending = file is None
+            return file
+        return None
 
     def _finish_all(self, files: list[ArrivingFile]) -> None:
         if len(files) > _FEW:
