@@ -22,6 +22,7 @@ import pytest
 from stillframe.errors import ServerUnavailable, StoreUnavailable
 from stillframe.hydration import HydrationStatus, Hydrator, HydratorClient, probe, tag
 from stillframe.hydration.pages import PAGE_SIZE
+from stillframe.hydration.source import IsMissing
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.settings import ServerSettings
 from support.hydration_pages import is_whole
@@ -59,6 +60,14 @@ class ReferenceSource:
             file.seek(offset)
             return file.read(length)
 
+    def around(self, path: str, offset: int, length: int) -> tuple[int, int]:
+        """As `Source.around`: nothing, or a page more to either side if there is a file called `WIDE`."""
+        if not (self._reference.parent / "WIDE").exists():
+            return offset, length
+        start = max(0, offset - PAGE_SIZE)
+        end = min((self._reference / path).stat().st_size, offset + length + PAGE_SIZE)
+        return start, max(end, offset + length) - start
+
     def batches(self, paths: Collection[str]) -> Iterator["ReferenceBatch"]:
         """As `Source.batches`: one a file."""
         for path in sorted(paths):
@@ -80,10 +89,13 @@ class ReferenceBatch:
         self._path = path
         self._size = size
 
-    def pieces(self) -> Iterator[tuple[str, int, memoryview]]:
+    def pieces(self, is_missing: IsMissing) -> Iterator[tuple[str, int, memoryview]]:
         """As `Batch.pieces`."""
         for offset in range(0, self._size, 8 * PAGE_SIZE):
-            data = self._source.read(self._path, offset, min(8 * PAGE_SIZE, self._size - offset))
+            length = min(8 * PAGE_SIZE, self._size - offset)
+            if not is_missing(self._path, offset, length):
+                continue
+            data = self._source.read(self._path, offset, length)
             if any(data):
                 yield self._path, offset, memoryview(data)
 
@@ -118,6 +130,10 @@ class Place:
     def slow(self, *, slow: bool) -> None:
         """Whether the source takes its time from now on."""
         self._flag("SLOW", on=slow)
+
+    def widen(self) -> None:
+        """The source gives more than what was asked for from now on."""
+        self._flag("WIDE", on=True)
 
     def _flag(self, name: str, *, on: bool) -> None:
         if on:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from stillframe.errors import InternalError, ObjectMissing
+from stillframe.hydration.source import IsMissing
 from stillframe.postgres.files import parse_relation_name
 from stillframe.postgres.pages import PAGE_SIZE, block_numbers, page_checksums
 from stillframe.repository import FetchGroup, FileEntry, SnapshotReader
@@ -28,10 +29,16 @@ class SnapshotSource:
         """
         return self._reader.read_file(self._entry(path), offset, length)
 
+    def around(self, path: str, offset: int, length: int) -> tuple[int, int]:
+        """Offset and length of the pages around these that lie in the same frames, themselves included.
+
+        Raises as `read`.
+        """
+        return self._reader.stretch_around(self._entry(path), offset, length)
+
     def batches(self, paths: Collection[str]) -> Iterator["SnapshotBatch"]:
         """Everything of these files that is not zero: catalogs first, then the others as they lie in the store."""
-        wanted = set(paths)
-        entries = [entry for entry in self._reader.files() if entry.path in wanted]
+        entries = self._entries(set(paths))
         for group in (
             [entry for entry in entries if is_catalog(entry.path)],
             [entry for entry in entries if not is_catalog(entry.path)],
@@ -52,6 +59,11 @@ class SnapshotSource:
         stored = int.from_bytes(page[8:10], "little")
         return len(page) == PAGE_SIZE and any(page) and stored == int(page_checksums(page, blocks=block)[0])
 
+    def _entries(self, wanted: set[str]) -> list[FileEntry]:
+        if len(wanted) == 1:
+            return [self._entry(path) for path in wanted]
+        return [entry for entry in self._reader.files() if entry.path in wanted]
+
     def _entry(self, path: str) -> FileEntry:
         with self._lock:
             entry = self._known.get(path)
@@ -71,9 +83,9 @@ class SnapshotBatch:
     reader: SnapshotReader
     group: FetchGroup
 
-    def pieces(self) -> Iterator[tuple[str, int, memoryview]]:
+    def pieces(self, is_missing: IsMissing) -> Iterator[tuple[str, int, memoryview]]:
         """Path, offset in bytes, and the bytes. Raises as `SnapshotReader.fetch`."""
-        for piece in self.reader.fetch(self.group):
+        for piece in self.reader.fetch(self.group, is_wanted=is_missing):
             yield piece.entry.path, piece.offset, piece.data
 
 

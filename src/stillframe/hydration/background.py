@@ -16,7 +16,8 @@ from stillframe.hydration.finishing import Finisher
 from stillframe.hydration.ledger import Ledger
 from stillframe.hydration.pace import Pace
 from stillframe.hydration.perseverance import Perseverance
-from stillframe.hydration.source import Batch, Source
+from stillframe.hydration.source import Batch, IsMissing, Source
+from stillframe.hydration.wishes import Wishes
 
 Batches = Callable[[], Iterator[Batch]]
 
@@ -30,9 +31,17 @@ class Background:
     """A few threads that fill what is missing, giving way to accesses that wait."""
 
     def __init__(
-        self, source: Source, files: Files, ledger: Ledger, pace: Pace, perseverance: Perseverance
+        self,
+        source: Source,
+        files: Files,
+        ledger: Ledger,
+        pace: Pace,
+        perseverance: Perseverance,
+        *,
+        wishes: Wishes,
     ) -> None:
         self._source = source
+        self._wishes = wishes
         self._files = files
         self._ledger = ledger
         self._pace = pace
@@ -63,7 +72,7 @@ class Background:
         self._go_through(self._leftovers, finisher, threads)
 
     def _go_through(self, batches: Batches, finisher: Finisher, threads: int) -> None:
-        line = _Line(batches, self._perseverance)
+        line = _Line(batches, self._wished, self._perseverance)
         workers = [
             threading.Thread(target=self._work, args=(line, finisher), name="background", daemon=True)
             for _ in range(threads)
@@ -83,7 +92,7 @@ class Background:
 
     def _bring(self, batch: Batch, finisher: Finisher) -> None:
         written = _Written(self._files)
-        for path, offset, data in batch.pieces():
+        for path, offset, data in batch.pieces(self._is_missing):
             self._pace.give_way()
             if self._perseverance.ended:
                 return
@@ -106,6 +115,15 @@ class Background:
             return 0
         finisher.look_at(file)
         return arrived
+
+    def _is_missing(self, path: str, offset: int, length: int) -> bool:
+        file = self._files.at(path)
+        return file is not None and not file.pages.is_there(offset, length)
+
+    def _wished(self) -> Iterator[Batch]:
+        while (file := self._wishes.next()) is not None:
+            if not file.complete:
+                yield from self._source.batches({file.path})
 
     def _planned(self) -> Iterator[Batch]:
         paths = {file.path for file in self._files.left() if not file.complete}
@@ -149,8 +167,10 @@ def _give_precedence() -> None:
 class _Line:
     """Batches for whoever is next. One that could not be planned is planned again, from what is missing then."""
 
-    def __init__(self, batches: Batches, perseverance: Perseverance) -> None:
+    def __init__(self, batches: Batches, wished: Batches, perseverance: Perseverance) -> None:
         self._batches = batches
+        self._wished = wished
+        self._preferred: Iterator[Batch] = iter(())
         self._perseverance = perseverance
         self._lock = threading.Lock()
         self._planned: Iterator[Batch] | None = None
@@ -163,6 +183,17 @@ class _Line:
             return self._found if done else None
 
     def _advance(self) -> None:
+        # Forgotten if that fails: what was preferred is planned for, too.
+        preferred, self._preferred = self._preferred, iter(())
+        self._found = next(preferred, None)
+        if self._found is None:
+            preferred = self._wished()
+            self._found = next(preferred, None)
+        self._preferred = preferred
+        if self._found is None:
+            self._advance_planned()
+
+    def _advance_planned(self) -> None:
         planned, self._planned = self._planned or self._batches(), None
         self._found = next(planned, None)
         # Forgotten if that failed: an iterator that failed has no more to give.
@@ -176,7 +207,7 @@ class _Leftover:
     source: Source
     file: ArrivingFile
 
-    def pieces(self) -> Iterator[tuple[str, int, memoryview]]:
+    def pieces(self, is_missing: IsMissing) -> Iterator[tuple[str, int, memoryview]]:  # noqa: ARG002 - it looks itself
         """As `Batch.pieces`."""
         for start, length in self.file.missing(0, self.file.limit):
             for offset in range(start, start + length, CHUNK):

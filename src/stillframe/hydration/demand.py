@@ -27,6 +27,7 @@ from stillframe.hydration.pages import PAGE_SIZE
 from stillframe.hydration.perseverance import Perseverance
 from stillframe.hydration.source import Source
 from stillframe.hydration.truncation import UnknownCall, may_truncate, new_length
+from stillframe.hydration.wishes import Wishes
 
 log = structlog.get_logger(__name__)
 
@@ -113,9 +114,17 @@ class Bringer:
     """What a waiting access needs: fetched, filled, answered."""
 
     def __init__(
-        self, source: Source, ledger: Ledger, pace: Pace, perseverance: Perseverance, finisher: Finisher
+        self,
+        source: Source,
+        ledger: Ledger,
+        pace: Pace,
+        perseverance: Perseverance,
+        finisher: Finisher,
+        *,
+        wishes: Wishes,
     ) -> None:
         self._source = source
+        self._wishes = wishes
         self._ledger = ledger
         self._pace = pace
         self._perseverance = perseverance
@@ -137,7 +146,16 @@ class Bringer:
             self._finisher.look_at(file)
 
     def bring_through(self, file: ArrivingFile, descriptor: int, offset: int, length: int) -> int:
-        """Fetch and fill; how many bytes arrived. Raises what the source raises, OSError, InternalError."""
+        """Fetch these bytes and what comes with them, and fill; how many bytes arrived.
+
+        Raises what the source raises, OSError, InternalError.
+        """
+        if not file.missing(offset, length):
+            # It came with what was fetched a moment ago.
+            return 0
+        start, size = self._source.around(file.path, offset, length)
+        # A limit may have come down since, but what is waited for is asked for.
+        offset, length = start, max(offset + length, min(start + size, file.limit)) - start
         data = self._source.read(file.path, offset, length)
         if len(data) != length:
             raise InternalError(
@@ -153,6 +171,7 @@ class Bringer:
         if not runs:
             return not self._perseverance.ended
         file.demand_end = runs[-1][0] + runs[-1][1]
+        self._wishes.note(file)
 
         def bring(run: tuple[int, int]) -> bool:
             return self._perseverance.until_done(

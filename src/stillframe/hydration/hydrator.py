@@ -22,6 +22,7 @@ from stillframe.hydration.ledger import HydrationStatus, Ledger
 from stillframe.hydration.pace import Pace
 from stillframe.hydration.perseverance import Perseverance
 from stillframe.hydration.source import PageCheck, Source
+from stillframe.hydration.wishes import Wishes
 
 log = structlog.get_logger(__name__)
 
@@ -67,8 +68,11 @@ class Hydrator:
         self._pace = Pace(self._stop)
         perseverance = Perseverance(self._ledger, self._stop)
         self._finisher = Finisher(directory, self._group, self._files, self._ledger)
-        self._bringer = Bringer(source, self._ledger, self._pace, perseverance, self._finisher)
-        self._background = Background(source, self._files, self._ledger, self._pace, perseverance)
+        wishes = Wishes()
+        self._bringer = Bringer(source, self._ledger, self._pace, perseverance, self._finisher, wishes=wishes)
+        self._background = Background(
+            source, self._files, self._ledger, self._pace, perseverance, wishes=wishes
+        )
         self._demand: Demand | None = None
         self._control = Control(
             control,

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_QUIET_SECONDS: Final = 0.02
-_LONGEST_WAIT_SECONDS: Final = 0.1
-_LOOK_SECONDS: Final = 0.004
+_QUIET_SECONDS: Final = 0.002
+_LONGEST_WAIT_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.001
 
 
 class Pace:
@@ -33,7 +33,7 @@ class Pace:
                 self._last = time.monotonic()
 
     def give_way(self) -> None:
-        """Return when nobody waits and nobody did a moment ago; after a tenth of a second in any case."""
+        """Return when nobody waits and nobody did a moment ago; after a fiftieth of a second in any case."""
         until = time.monotonic() + _LONGEST_WAIT_SECONDS
         while self._busy() and time.monotonic() < until:
             self._stop.wait(_LOOK_SECONDS)

@@ -1,10 +1,11 @@
 """What to read, in which order, to have the bytes of many files: the plan of a fast full restore.
 
 Frames are visited in the order they lie in, and neighbours are read in one request. A plan is made for some
-64,000 pieces at a time, so its memory does not grow with the snapshot.
+pieces at a time, at most 64,000, so its memory does not grow with the snapshot; few at first, so that reading begins
+at once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -16,11 +17,16 @@ from stillframe.repository.index import Location
 from stillframe.repository.local import LocalFiles, frame_of_parts
 from stillframe.repository.tree import FileEntry, Tree
 
-_BATCH = 1 << 16
+_FIRST_BATCH = 1 << 9
+_LARGEST_BATCH = 1 << 16
 _LARGEST_REQUEST = 4 << 20
 _LARGEST_PLAIN = 16 << 20
 _WIDEST_GAP = 32 << 10
 """Bytes that are cheaper to read along than to ask again behind them."""
+
+
+IsWanted = Callable[[str, int, int], bool]
+"""Whether bytes of a file are wanted, given its path, offset and length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +84,31 @@ def plan(tree: Tree, content: ContentReader, entries: Iterable[FileEntry]) -> It
     Raises what reading nodes raises, and ObjectMissing for a frame that is nowhere.
     """
     inline: list[FileEntry] = []
-    for batch in _in_batches(_wanted(tree, entries, inline), _BATCH):
+    for batch in _in_batches(_wanted(tree, entries, inline)):
         yield from _grouped(_located(content, batch))
         yield from _inline_groups(inline)
     yield from _inline_groups(inline)
 
 
 def fetch(
-    store: ObjectStore, content: ContentReader, group: FetchGroup, *, local: LocalFiles | None = None
+    store: ObjectStore,
+    content: ContentReader,
+    group: FetchGroup,
+    *,
+    local: LocalFiles | None = None,
+    is_wanted: IsWanted | None = None,
 ) -> Iterator[Piece]:
     """The bytes of a group, authenticated. Several groups may be fetched at once by several threads.
 
-    What `local` has is not fetched. Raises ObjectMissing, StoredDataCorrupt, and what the store raises; never
-    yields a wrong byte.
+    What `local` has is not fetched, nor a frame of which nothing is wanted. Raises ObjectMissing, StoredDataCorrupt,
+    and what the store raises; never yields a wrong byte.
     """
     for entry in group.inline:
         yield Piece(entry, 0, memoryview(entry.record.inline or b""))
     left: list[_Wanted] = []
     for wanted in group.frames:
+        if is_wanted is not None and not _is_wanted(wanted, is_wanted):
+            continue
         found = None if local is None else _found(content, wanted, local)
         if found is None:
             left.append(wanted)
@@ -103,6 +116,10 @@ def fetch(
             yield from _pieces(wanted, found)
     for request in _grouped(left):
         yield from _requested(store, content, request)
+
+
+def _is_wanted(wanted: _Wanted, is_wanted: IsWanted) -> bool:
+    return any(is_wanted(target.path, target.offset, target.length) for target in wanted.targets)
 
 
 def _found(content: ContentReader, wanted: _Wanted, local: LocalFiles) -> bytes | None:
@@ -145,10 +162,12 @@ def _wanted(
 
 
 def _in_batches(
-    wanted: Iterator[tuple[ContentKind, bytes, Target]], size: int
+    wanted: Iterator[tuple[ContentKind, bytes, Target]],
 ) -> Iterator[list[tuple[ContentKind, bytes, Target]]]:
+    size = _FIRST_BATCH
     while batch := list(islice(wanted, size)):
         yield batch
+        size = min(2 * size, _LARGEST_BATCH)
 
 
 def _located(content: ContentReader, batch: Iterable[tuple[ContentKind, bytes, Target]]) -> list[_Wanted]:

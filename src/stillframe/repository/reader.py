@@ -10,8 +10,8 @@ from stillframe.repository import fetch
 from stillframe.repository.content import ContentReader
 from stillframe.repository.extents import Extent
 from stillframe.repository.facts import SnapshotDocument
-from stillframe.repository.fetch import FetchGroup, Piece
-from stillframe.repository.format import BLOCK, CHUNK_BYTES, ContentKind
+from stillframe.repository.fetch import FetchGroup, IsWanted, Piece
+from stillframe.repository.format import BLOCK, CHUNK_BYTES, FRAME_BLOCKS, ContentKind
 from stillframe.repository.local import LocalFiles, frame_around
 from stillframe.repository.tree import DirectoryEntry, FileEntry, Tree
 
@@ -123,9 +123,26 @@ class SnapshotReader:
         """
         return fetch.plan(self._tree, self._content, self.files() if entries is None else entries)
 
-    def fetch(self, group: FetchGroup) -> Iterator[Piece]:
-        """The pieces of a group: bytes and where they belong. Call it from as many threads as you like."""
-        return fetch.fetch(self._store, self._content, group, local=self._local)
+    def fetch(self, group: FetchGroup, *, is_wanted: IsWanted | None = None) -> Iterator[Piece]:
+        """The pieces of a group: bytes and where they belong. Call it from as many threads as you like.
+
+        A frame is left out when `is_wanted` says no to everything it is for: it is asked at the last moment.
+        """
+        return fetch.fetch(self._store, self._content, group, local=self._local, is_wanted=is_wanted)
+
+    def stretch_around(self, entry: FileEntry, offset: int, length: int) -> tuple[int, int]:
+        """Offset and length, in bytes, of the pages around these that lie in the same frames or are zero.
+
+        Not more than a frame's length to either side. `offset` and `length` are within the file.
+        """
+        first, end = offset // BLOCK, -(-(offset + length) // BLOCK)
+        outer = first // FRAME_BLOCKS * FRAME_BLOCKS
+        last = min(-(-end // FRAME_BLOCKS) * FRAME_BLOCKS, entry.size // BLOCK)
+        extents = list(self.extents(entry, first=outer, end=max(end, last)))
+        frames = {extent.frame for extent in extents if extent.first < end and extent.end > first} | {None}
+        low = _reach(first, [(one.end, one.first, one.frame in frames) for one in reversed(extents)], -1)
+        high = _reach(end, [(one.first, one.end, one.frame in frames) for one in extents], 1)
+        return low * BLOCK, (high - low) * BLOCK
 
     def _frame(self, entry: FileEntry, extent: Extent, frame: bytes) -> bytes:
         if self._local is not None:
@@ -152,6 +169,17 @@ class SnapshotReader:
         if len(data) != length:
             raise StoredDataCorrupt(f"The chunk {content_id.hex()} has another length than its file says.")
         return data
+
+
+def _reach(end: int, stretches: Iterable[tuple[int, int, bool]], towards: int) -> int:
+    """How far one gets from page `end`, in that direction, along stretches (near, far, may be entered) that touch."""
+    for near, far, enterable in stretches:
+        if (far - end) * towards <= 0:
+            continue
+        if not enterable or (near - end) * towards > 0:
+            break
+        end = far
+    return end
 
 
 def _require_relation(entry: FileEntry) -> None:

@@ -36,6 +36,7 @@ class Arrival(RuleBasedStateMachine):
         super().__init__()
         self._root = Path(tempfile.mkdtemp(prefix="sf-hydration-"))
         self.place = Place(self._root)
+        self.place.widen()
         self.model: dict[str, bytearray] = {}
         self.writes = 0
         self.failing = False

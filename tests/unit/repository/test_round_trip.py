@@ -413,3 +413,21 @@ def test_a_plan_reads_neighbours_together_and_each_byte_once(repository: Reposit
         assert entry is not None
         assert list(reader.fetch_plan([])) == []
         assert len(list(reader.fetch_plan([entry]))) == 1
+
+
+def test_what_lies_around_pages_in_their_frames_is_told_and_no_more(repository: Repository) -> None:
+    child = written_over(store_files(repository, FILES), repository)
+    with repository.open_snapshot(child.snapshot_id) as reader:
+        entry = reader.entry("base/5/16384")
+        assert entry is not None
+        for block in range(entry.blocks):
+            start, length = reader.stretch_around(entry, block * BLOCK, BLOCK)
+            first, end = start // BLOCK, (start + length) // BLOCK
+            assert first <= block < end <= entry.blocks
+            (own,) = (extent.frame for extent in reader.extents(entry, first=block, end=block + 1))
+            around = {extent.frame for extent in reader.extents(entry, first=first, end=end)}
+            assert around <= {own, None}
+        # Page 3 is in a frame of changed pages; what is around it is in one with what came before it.
+        assert reader.stretch_around(entry, 3 * BLOCK, BLOCK) == (3 * BLOCK, BLOCK)
+        assert reader.stretch_around(entry, 4 * BLOCK, BLOCK)[0] == 4 * BLOCK
+        assert reader.stretch_around(entry, 40 * BLOCK, BLOCK)[1] > BLOCK
