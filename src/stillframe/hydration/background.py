@@ -65,6 +65,7 @@ class Background:
                 self._thread.join()
 
     def _bring_everything(self, finisher: Finisher, threads: int) -> None:
+        self._pace.await_first_queries()
         for file in self._files.left():
             finisher.look_at(file)
         self._go_through(self._planned, finisher, threads)

@@ -9,6 +9,8 @@ from typing import Final
 _QUIET_SECONDS: Final = 0.002
 _LONGEST_WAIT_SECONDS: Final = 0.02
 _LOOK_SECONDS: Final = 0.001
+_FIRST_QUIET_SECONDS: Final = 0.1
+_FIRST_SECONDS: Final = 0.5
 
 
 class Pace:
@@ -31,6 +33,13 @@ class Pace:
             with self._lock:
                 self._waiting -= 1
                 self._last = time.monotonic()
+
+    def await_first_queries(self) -> None:
+        """Return when nobody has waited for a tenth of a second from now on; after half a second in any case."""
+        began = time.monotonic()
+        while time.monotonic() - max(self._last, began) < _FIRST_QUIET_SECONDS or self._waiting:
+            if time.monotonic() - began > _FIRST_SECONDS or self._stop.wait(_LOOK_SECONDS):
+                return
 
     def give_way(self) -> None:
         """Return when nobody waits and nobody did a moment ago; after a fiftieth of a second in any case."""

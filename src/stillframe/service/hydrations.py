@@ -179,6 +179,14 @@ class Hydrations:
             if descriptor is not None:
                 os.close(descriptor)
 
+    def bring_rest(self, cluster: Cluster) -> None:
+        """Have what nobody asks for come, too, if it is to; asked again it changes nothing."""
+        note = arrival_note(cluster)
+        if note is not None and note.background and cluster.adopt() is not None:
+            with suppress(ServerUnavailable):
+                # It does not answer at this moment: it is asked again at the next look.
+                hydrator_of(cluster).background()
+
     def forget(self, note: ArrivalNote | None) -> None:
         """The directory is gone: its snapshot's content is needed no longer. What fails is left to a sweep."""
         if note is None:
@@ -194,11 +202,7 @@ class Hydrations:
         return (hydration_status(cluster) for cluster in self._arriving())
 
     def watch(self) -> None:
-        """Every few seconds: servers whose hydrators are gone are ended, and beside those that run the rest begins to
-        come.
-
-        Not before: the first queries of a namespace have the machine for themselves.
-        """
+        """Every few seconds: servers whose hydrators are gone are ended, and beside those that run the rest comes."""
         for cluster in self._arriving():
             try:
                 self._look_at(cluster)
@@ -242,7 +246,7 @@ class Hydrations:
                 end_orphaned(cluster)
             finally:
                 lock.release()
-            _begin_background(cluster)
+            self.bring_rest(cluster)
 
     def _turn_on(self, cluster: Cluster) -> threading.Lock:
         """The lock under which a hydrator is begun there, or its absence dealt with. Some directories share one."""
@@ -300,14 +304,6 @@ class Hydrations:
         )
         cluster.identity.make_directory(cluster.socket_directory, mode=0o711)
         return self._launcher.launch(order)
-
-
-def _begin_background(cluster: Cluster) -> None:
-    note = arrival_note(cluster)
-    if note is not None and note.background and cluster.adopt() is not None:
-        with suppress(ServerUnavailable):
-            # It does not answer at this moment: it is asked again at the next look, and being asked twice is harmless.
-            hydrator_of(cluster).background()
 
 
 def _awaited_descriptor(cluster: Cluster) -> int | None:

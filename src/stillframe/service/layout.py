@@ -100,6 +100,10 @@ class Layouts:
             start_restored(cluster, facts, timeline=timeline, settings=settings, inherited=inherited)
         return BroughtUp(facts=facts, timeline=timeline, laid=laid)
 
+    def bring_rest(self, cluster: Cluster) -> None:
+        """What nobody asks for may come now, too: the server takes connections. Nothing when all is there."""
+        self._hydrations.bring_rest(cluster)
+
     def _chosen(self, facts: SnapshotFacts, cluster: Cluster) -> Chosen:
         if not facts.postgres.data_checksum_version:
             return Chosen(strategy=Strategy.EAGER, reason=_NO_CHECKSUMS)

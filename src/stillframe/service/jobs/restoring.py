@@ -63,6 +63,7 @@ class RestoreFromSnapshot:
         opened = self._servers.open_endpoint(workgroup, cluster)
         self._drop_others(namespace)
         self._finish(operation, opened)
+        self._layouts.bring_rest(cluster)
 
     def give_up(self, operation: Operation, failure: Failure) -> None:
         """The old databases run on; the reason is in the operation's record.
