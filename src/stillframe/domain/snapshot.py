@@ -33,6 +33,10 @@ class SnapshotStatus(StrEnum):
     COPYING = "COPYING"
 
 
+SHOWN = tuple(status for status in SnapshotStatus if status is not SnapshotStatus.DELETED)
+"""A snapshot that is DELETED exists only until its document is gone; nobody sees it."""
+
+
 def parse_retention(days: int | None) -> int:
     """-1 or 1-3653 days; None means -1. Anything else is InvalidRequest."""
     if days is None:

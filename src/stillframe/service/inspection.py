@@ -9,14 +9,14 @@ from stillframe.domain.access import Caller
 from stillframe.domain.open_snapshot import OpenSnapshot
 from stillframe.domain.operation import Operation
 from stillframe.domain.proof import Proof, ProofResult
-from stillframe.domain.snapshot import Snapshot, SnapshotStatus
+from stillframe.domain.snapshot import SHOWN, Snapshot, SnapshotStatus
 from stillframe.repository import SnapshotDocument
 from stillframe.service.conditions import is_damaged, protected_in
 from stillframe.service.foundation import Foundation
 from stillframe.service.namespace_lookup import find_namespace
 from stillframe.service.pagination import Listing, paginate
 from stillframe.service.repositories import Repositories
-from stillframe.service.snapshots import SHOWN, SnapshotSelector, find_snapshot
+from stillframe.service.snapshots import SnapshotSelector, find_snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from stillframe.catalog import Transaction
 from stillframe.domain.identifiers import Arn, ResourceKind, Scope
+from stillframe.domain.snapshot import SHOWN
 from stillframe.errors import NotFound
 
 
@@ -19,7 +20,9 @@ def _exists(transaction: Transaction, arn: Arn) -> bool:
         case ResourceKind.WORKGROUP:
             count = transaction.workgroups.count(id=arn.id, account=arn.account, region=arn.region)
         case ResourceKind.SNAPSHOT:
-            count = transaction.snapshots.count(id=arn.id, account=arn.account, region=arn.region)
+            count = transaction.snapshots.count(
+                id=arn.id, account=arn.account, region=arn.region, status=SHOWN
+            )
         case ResourceKind.RECOVERY_POINT:
             count = 0
     return count > 0

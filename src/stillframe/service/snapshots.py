@@ -17,7 +17,7 @@ from stillframe.domain.identifiers import (
 )
 from stillframe.domain.namespace import Namespace
 from stillframe.domain.operation import UNFINISHED, Operation, OperationKind
-from stillframe.domain.snapshot import Snapshot, SnapshotStatus, parse_retention
+from stillframe.domain.snapshot import SHOWN, Snapshot, SnapshotStatus, parse_retention
 from stillframe.errors import Conflict, InvalidRequest, QuotaExceeded
 from stillframe.service.foundation import (
     Foundation,
@@ -40,9 +40,6 @@ from stillframe.service.policies import (
 )
 from stillframe.service.repositories import Repositories
 from stillframe.service.tags import attach, check_tags
-
-SHOWN = tuple(status for status in SnapshotStatus if status is not SnapshotStatus.DELETED)
-"""A snapshot that is DELETED exists only until its document is gone; nobody sees it."""
 
 _RESTORES = (OperationKind.RESTORE_FROM_SNAPSHOT, OperationKind.RESTORE_TABLE_FROM_SNAPSHOT)
 
