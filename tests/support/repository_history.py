@@ -351,7 +351,7 @@ class History:
             packs = PackLibrary(self.store, self._data_keys.cached(reference))
             packs.look()
             opened = packs.objects.opened()
-            assert packs.examine() == []
+            assert packs.examine().damaged == []
             assert len(opened) == len(packs.objects.names())
             untold = set(packs.sizes)
             for one in opened:

@@ -4,7 +4,7 @@
 """
 
 from stillframe.repository.accounting import RepositoryUsage, SnapshotUsage
-from stillframe.repository.check import CheckProgress, CheckReport, Finding, Level
+from stillframe.repository.check import CheckProgress, CheckReport, Level
 from stillframe.repository.collecting import SweepPolicy, SweepReport
 from stillframe.repository.extents import Extent
 from stillframe.repository.facts import (
@@ -28,6 +28,7 @@ from stillframe.repository.reader import SnapshotReader
 from stillframe.repository.relations import RelationWriter
 from stillframe.repository.repository import Repository
 from stillframe.repository.tree import DirectoryEntry, FileEntry
+from stillframe.repository.treecheck import Finding
 from stillframe.repository.writer import SnapshotWriter
 
 __all__ = [

@@ -6,20 +6,19 @@ the snapshots: is everything there that they refer to. What is wrong is named by
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from stillframe.domain.identifiers import SnapshotId
 from stillframe.errors import DataError, KeyUnavailable, ObjectMissing, StillframeError, StoredDataCorrupt
 from stillframe.objectstore import ObjectStore
-from stillframe.repository.affected import affected_relation
 from stillframe.repository.census import CENSUS_NAME, PIN_MARKS, lost_documents, require_readable_census
+from stillframe.repository.comparing import digest_of
 from stillframe.repository.condemned import is_list, newest_list
 from stillframe.repository.content import ContentReader
-from stillframe.repository.crypto import ContentBytes, DataKey
-from stillframe.repository.extents import leaf_count, leaf_span
+from stillframe.repository.crypto import DataKey
 from stillframe.repository.facts import AttributesDocument, PinDocument, SnapshotDocument
 from stillframe.repository.format import (
     ATTRIBUTES,
@@ -33,14 +32,13 @@ from stillframe.repository.format import (
     RETIRED,
     SNAPSHOTS,
     VERIFIED,
-    ContentKind,
 )
 from stillframe.repository.index import Location
 from stillframe.repository.indexform import is_index_name
 from stillframe.repository.library import PackLibrary, exists
 from stillframe.repository.pack import Entry, PackName, list_pack
-from stillframe.repository.tree import FileEntry, Tree, file_entry
-from stillframe.repository.verified import VerifiedPacks
+from stillframe.repository.treecheck import Finding, TreeCheck
+from stillframe.repository.verified import CheckMemory, WholeNodes
 
 _REQUEST = 8 << 20
 
@@ -54,25 +52,6 @@ class Level(StrEnum):
 
     STRUCTURE = "structure"
     BYTES = "bytes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is wrong.
-
-    `object` names the stored object or content, when one is to blame; `snapshot_id`, `path` and the pages
-    [first_block, first_block + blocks) of that file say what is affected: None where nothing (more) is, or all is.
-    `relation` says what the file is a part of, and `relation_block` is the number that `first_block` has there.
-    """
-
-    problem: str
-    object: str | None = None
-    snapshot_id: SnapshotId | None = None
-    path: str | None = None
-    first_block: int | None = None
-    blocks: int | None = None
-    relation: str | None = None
-    relation_block: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +117,7 @@ class Checkable(Protocol):
 
 
 Progress = Callable[[CheckProgress], None]
-Memory = Callable[[DataKey], VerifiedPacks]
+Memory = Callable[[DataKey], CheckMemory]
 """What earlier checks have verified under a data key, and how long that is believed."""
 
 
@@ -176,14 +155,17 @@ class _Check:
 
     def run(self) -> CheckReport:
         self._look_for_strays()
+        # What they refer to is in packs that were there before they were, and so are listed after this.
+        early = set(self._repository.snapshot_ids())
         checks = {reference: self._packs_of(reference) for reference in self._usable_keys()}
         documents = list(self._documents())
         listed = {document.snapshot_id for document in documents}
         pinned = {pin.snapshot_id: pin for pin in self._pins() if pin.snapshot_id not in listed}
-        for document in (*documents, *pinned.values()):
-            checker = checks.get(document.key_reference)
-            if checker is not None:
-                self._findings.extend(checker.snapshot(document))
+        self._check_trees(checks, (one for one in documents if one.snapshot_id in early))
+        for one in checks.values():
+            one.remember()
+        late = (one for one in documents if one.snapshot_id not in early)
+        self._check_trees(checks, (*late, *pinned.values()))
         return CheckReport(
             level=self._level,
             snapshots=len(documents),
@@ -192,6 +174,12 @@ class _Check:
             bytes_remembered=self._remembered,
             findings=tuple(self._findings),
         )
+
+    def _check_trees(self, checks: Mapping[str, "_KeyCheck"], documents: Iterable[SnapshotDocument]) -> None:
+        for document in documents:
+            one = checks.get(document.key_reference)
+            if one is not None:
+                self._findings += one.snapshot(document)
 
     def _look_for_strays(self) -> None:
         for stored in self._store.list(""):
@@ -220,23 +208,30 @@ class _Check:
             else:
                 yield reference
 
-    def _packs_of(self, reference: str) -> "_TreeCheck":
+    def _packs_of(self, reference: str) -> "_KeyCheck":
         library, content = self._repository.content_of(reference)
-        for name, error in library.examine():
-            self._findings.append(Finding(problem=error.message, object=name))
+        memory = self._memory(library.key) if self._level is Level.BYTES else None
+        trusted = memory.digests(library.sizes) if memory is not None else None
+        examined = library.examine(
+            trusted=trusted, compared=memory.index_objects if memory is not None else ()
+        )
+        self._findings += [Finding(problem=error.message, object=name) for name, error in examined.damaged]
         self._packs += len(library.sizes)
-        bad: set[Location] = set()
-        if self._level is Level.BYTES:
-            memory = self._memory(library.key)
-            bad = set(self._bad_places(library, content, memory))
-            memory.save(library.sizes)
+        if memory is None:
+            library.refresh()
+            return _KeyCheck(TreeCheck(library, content, bad=(), whole=WholeNodes()), None, {})
+        memory.note_index_objects(examined.index_objects)
+        present = {name: size for name, size in library.sizes.items() if name not in library.damaged}
+        whole = memory.whole(present) if len(present) == len(library.sizes) else WholeNodes()
+        bad = set(self._bad_places(library, content, memory))
         library.distrust((location.pack, location.place.offset) for location in bad)
         # Packs of a writer that aborted meanwhile are gone, and nothing may count on them.
         library.refresh()
-        return _TreeCheck(library, content, bad)
+        trees = TreeCheck(library, content, bad=bad, whole=WholeNodes() if bad else whole)
+        return _KeyCheck(trees, memory, present)
 
     def _bad_places(
-        self, library: PackLibrary, content: ContentReader, memory: VerifiedPacks
+        self, library: PackLibrary, content: ContentReader, memory: CheckMemory
     ) -> Iterator[Location]:
         total = sum(library.sizes.values())
         done = 0
@@ -246,33 +241,27 @@ class _Check:
             elif memory.covers(name, size):
                 self._remembered += size
             else:
-                yield from self._noted(memory, name, size, self._bad_in_pack(library, content, name, size))
+                yield from self._bad_in_pack(library, content, memory, name)
             done += size
             if self._on_progress is not None:
                 self._on_progress(CheckProgress(done_bytes=done, total_bytes=total))
 
-    def _noted(
-        self, memory: VerifiedPacks, name: PackName, size: int, bad: Iterator[Location]
-    ) -> Iterator[Location]:
-        """The same, and what is found is remembered."""
-        before = len(self._findings)
-        yield from bad
-        if len(self._findings) == before:
-            memory.note(name, size)
-        else:
-            memory.forget(name)
-
     def _bad_in_pack(
-        self, library: PackLibrary, content: ContentReader, name: PackName, size: int
+        self, library: PackLibrary, content: ContentReader, memory: CheckMemory, name: PackName
     ) -> Iterator[Location]:
+        """What is bad in a pack; whether it is in order is remembered."""
+        before, size = len(self._findings), library.sizes[name]
+        memory.forget(name)
         try:
-            entries = list_pack(self._store, name, library.key, size=size).entries
-            for group in _requests(entries):
+            listing = list_pack(self._store, name, library.key, size=size)
+            for group in _requests(listing.entries):
                 yield from self._bad_in_request(content, name, group)
         except ObjectMissing:
             return
         except DataError as error:
             self._findings.append(Finding(problem=error.message, object=str(name)))
+        if len(self._findings) == before:
+            memory.note(name, size, digest_of(listing.table))
 
     def _bad_in_request(
         self, content: ContentReader, name: PackName, entries: list[Entry]
@@ -282,9 +271,10 @@ class _Check:
         self._bytes += len(data)
         for content_id, place in entries:
             location = Location(name, place)
-            problem = _problem(content, location, content_id, data[place.offset - start :][: place.stored])
-            if problem is not None:
-                self._findings.append(Finding(problem=problem, object=str(name)))
+            try:
+                content.verify(location, content_id, data[place.offset - start :][: place.stored])
+            except DataError as error:
+                self._findings.append(Finding(problem=error.message, object=str(name)))
                 yield location
 
     def _documents(self) -> Iterator[SnapshotDocument]:
@@ -307,112 +297,30 @@ class _Check:
                     self._findings.append(Finding(problem=error.message, object=name))
 
 
-class _TreeCheck:
-    """Sees that what trees refer to can be read; parts that were found whole are not walked again."""
+class _KeyCheck:
+    """The trees under one data key. `listed`: the packs that were read, or need not be, with their lengths."""
 
-    def __init__(self, library: PackLibrary, content: ContentReader, bad: set[Location]) -> None:
-        self._library = library
-        self._content = content
-        self._bad = bad
-        self._whole: set[bytes] = set()
+    def __init__(self, trees: TreeCheck, memory: CheckMemory | None, listed: Mapping[PackName, int]) -> None:
+        self._trees = trees
+        self._memory = memory
+        self._listed = listed
+        self._clean = True
 
-    def snapshot(self, document: SnapshotDocument) -> Iterator[Finding]:
+    def snapshot(self, document: SnapshotDocument) -> list[Finding]:
         """What is wrong with a snapshot."""
-        tree = Tree(self._content, document.root)
-        try:
-            directories = tree.directory_records()
-        except DataError as error:
-            yield Finding(problem=error.message, snapshot_id=document.snapshot_id)
+        found = self._trees.snapshot(document)
+        self._clean = self._clean and not found
+        return found
+
+    def remember(self) -> None:
+        """Keep what the next check need not look at. All trees so far refer to packs that are `listed`."""
+        if self._memory is None:
             return
-        for directory in directories:
-            for finding in self._directory(tree, directory.name, directory.files):
-                yield _in_snapshot(finding, document)
-
-    def _directory(self, tree: Tree, path: str, files: bytes | None) -> Iterator[Finding]:
-        records = tree.file_map.records(files)
-        while True:
-            try:
-                record = next(records, None)
-                if record is None:
-                    return
-                entry = file_entry(path, record)
-            except DataError as error:
-                yield Finding(problem=f"Files are lost with a node of their map: {error.message}", path=path)
-                return
-            yield from self._file(tree, entry)
-
-    def _file(self, tree: Tree, entry: FileEntry) -> Iterator[Finding]:
-        if entry.record.ref is None or entry.record.ref in self._whole:
-            return
-        findings = self._relation(tree, entry) if entry.is_relation else self._plain(tree, entry)
-        found = list(findings)
-        if not found:
-            self._whole.add(entry.record.ref)
-        for finding in found:
-            yield replace(finding, path=entry.path)
-
-    def _relation(self, tree: Tree, entry: FileEntry) -> Iterator[Finding]:
-        leaves = tree.leaf_ids(entry.record)
-        for number in range(leaf_count(entry.blocks)):
-            start, end = leaf_span(number, entry.blocks)
-            try:
-                leaf_id = next(leaves)
-            except (DataError, StopIteration) as error:
-                yield Finding(problem=_reason(error), first_block=start, blocks=entry.blocks - start)
-                return
-            if leaf_id not in self._whole:
-                yield from self._leaf(tree, leaf_id, start, end)
-
-    def _leaf(self, tree: Tree, leaf_id: bytes, start: int, end: int) -> Iterator[Finding]:
-        try:
-            extents = list(tree.leaf_extents(leaf_id, start=start, end=end))
-        except DataError as error:
-            yield Finding(problem=error.message, first_block=start, blocks=end - start)
-            return
-        clean = True
-        for extent in extents:
-            problem = None if extent.frame is None else self._lost(ContentKind.PAGES, extent.frame)
-            if problem is not None:
-                clean = False
-                yield Finding(problem=problem, first_block=extent.first, blocks=extent.count)
-        if clean:
-            self._whole.add(leaf_id)
-
-    def _plain(self, tree: Tree, entry: FileEntry) -> Iterator[Finding]:
-        try:
-            for chunk in tree.chunks(entry.record):
-                problem = (
-                    None if chunk.content_id is None else self._lost(ContentKind.CHUNK, chunk.content_id)
-                )
-                if problem is not None:
-                    yield Finding(problem=problem)
-        except DataError as error:
-            yield Finding(problem=error.message)
-
-    def _lost(self, kind: ContentKind, content_id: bytes) -> str | None:
-        """Why content cannot be read from anywhere, or None."""
-        try:
-            self._content.locate(kind, content_id)
-        except DataError as error:
-            return error.message
-        places = list(self._library.index.find_all(content_id))
-        if all(place in self._bad for place in places):
-            return f"The {kind.name} {content_id.hex()} is damaged in {places[0].pack}."
-        return None
-
-
-def _in_snapshot(finding: Finding, document: SnapshotDocument) -> Finding:
-    """A finding about a file, with what it means in this snapshot."""
-    relation = affected_relation(finding.path, document.facts) if finding.path is not None else None
-    if relation is None:
-        return replace(finding, snapshot_id=document.snapshot_id)
-    first = relation.first_block + finding.first_block if finding.first_block is not None else None
-    return replace(
-        finding,
-        snapshot_id=document.snapshot_id,
-        relation=relation.description,
-        relation_block=first,
-    )
+        present = self._trees.library.sizes
+        in_order = all(self._memory.knows(name, size) for name, size in self._listed.items())
+        if self._clean and in_order and self._listed.keys() <= present.keys():
+            self._memory.note_whole(self._trees.whole)
+        self._memory.save(present)
 
 
 def _requests(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -425,14 +333,6 @@ def _requests(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         group.append(entry)
     if group:
         yield group
-
-
-def _problem(content: ContentReader, location: Location, content_id: bytes, data: ContentBytes) -> str | None:
-    try:
-        content.open(location, content_id, data)
-    except DataError as error:
-        return error.message
-    return None
 
 
 def _belongs(name: str) -> bool:
@@ -449,7 +349,3 @@ def _belongs(name: str) -> bool:
 def _deleted(store: ObjectStore, snapshot_id: SnapshotId, error: StillframeError) -> bool:
     """Whether a snapshot could not be read because it was deleted in this moment."""
     return isinstance(error, ObjectMissing) and not exists(store, f"{SNAPSHOTS}{snapshot_id}")
-
-
-def _reason(error: Exception) -> str:
-    return error.message if isinstance(error, StillframeError) else "The list of its leaves is too short."

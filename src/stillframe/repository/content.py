@@ -70,6 +70,15 @@ class ContentReader:
         cipher = self._library.key.pack_cipher(location.pack.pack_id)
         return self._codec.open(cipher, sealed, content_id, location.place)
 
+    def verify(self, location: Location, content_id: bytes, sealed: ContentBytes) -> None:
+        """See that sealed bytes open to this content. Nodes are kept: who verifies them walks them next.
+
+        Raises StoredDataCorrupt.
+        """
+        plain = self.open(location, content_id, sealed)
+        if location.place.kind.is_node:
+            self._cache.put(content_id, plain)
+
     def _read(self, kind: ContentKind, content_id: bytes) -> bytes:
         *spare, last = reversed(self._places(kind, content_id))
         for location in reversed(spare):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stillframe.errors import DataError, StoreUnavailable
 from stillframe.repository.codec import Place
+from stillframe.repository.format import ContentKind
 from stillframe.repository.pack import Entry, PackName, Table, pack_size
 from stillframe.repository.parts import Contents, MemoryPart, Part, StoredPart
 from stillframe.repository.rows import (
@@ -20,6 +21,7 @@ from stillframe.repository.rows import (
     Rows,
     contained,
     entry_of,
+    ids_of,
     keys_of,
     place_of,
     rows_of_entries,
@@ -125,6 +127,22 @@ class Index:
             with self._lock:
                 pass
             yield from self.find_all(content_id)
+
+    def not_held(self, kind: ContentKind, content_ids: Iterable[bytes]) -> list[bytes]:
+        """Those of these ids of which it is not certain that a known pack has them, as content of this kind.
+
+        For very many at once. What it leaves over is for `find_all` to say.
+        """
+        left = list(content_ids)
+        for part in self.parts:
+            if left:
+                try:
+                    found = part.held(ids_of(left), kind=kind)
+                except DataError as error:
+                    self._replaced(part, error)
+                    return self.not_held(kind, left)
+                left = [content_id for content_id, here in zip(left, found.tolist(), strict=True) if not here]
+        return left
 
     def entries(self, pack: PackName) -> list[Entry]:
         """What a pack holds, by offset; nothing for one that is not known. Goes through all rows of its part."""

@@ -12,7 +12,7 @@ or an index object. Whether a pack is there, and whether its writer is open, is 
 import contextlib
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping, Set
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from stillframe.errors import DataError, ObjectMissing, StoredDataCorrupt
 from stillframe.objectstore import ObjectStore
@@ -31,6 +31,13 @@ from stillframe.repository.trailers import read_trailers
 _FEW = 8
 """Packs of which the trailers are read, or that are asked for one by one, rather than opening index objects or
 listing again."""
+
+
+class Examined(NamedTuple):
+    """Damaged objects, each with what is wrong; and the names of index objects that agree with the packs."""
+
+    damaged: list[tuple[str, DataError]]
+    index_objects: frozenset[str]
 
 
 class PackLibrary:
@@ -170,28 +177,29 @@ class PackLibrary:
         with self._refreshing:
             self._covered = packs
 
-    def examine(self) -> list[tuple[str, DataError]]:
-        """Read every trailer, and say which packs and index objects are damaged or tell something else.
+    def examine(
+        self, *, trusted: Mapping[PackName, int] | None = None, compared: Container[str] = ()
+    ) -> Examined:
+        """Read every trailer, and find out which packs and index objects are damaged or tell something else.
 
-        What a damaged pack holds is not known any more after this. Raises what the store raises.
+        Packs in `trusted` are not read: by the digest of their trailer. Index objects in `compared` are known to
+        agree. What a damaged pack holds is not known any more after this. Raises what the store raises.
         """
         with self._refreshing:
             objects = self.objects.opened()
-            told = {pack.name for opened in objects for pack in opened.stored.packs}
-            digests = {
-                name: digest_of(listing.table)
-                for some in self._read(self._sizes)
-                for name, listing in some
-                if name in told
-            }
+            digests = dict(trusted or {})
+            for some in self._read({name: size for name, size in self._sizes.items() if name not in digests}):
+                digests |= {name: digest_of(listing.table) for name, listing in some}
             self.index.forget(self._damaged)
             for opened in objects:
-                self._compare(opened, digests)
+                if opened.stored.name not in compared:
+                    self._compare(opened, digests)
             damaged = self.objects.damaged
             for part in self.index.stored:
                 if part.stored.name in damaged:
                     self._learn_anew(part)
-        return [*((str(name), error) for name, error in self._damaged.items()), *damaged.items()]
+        found = [*((str(name), error) for name, error in self._damaged.items()), *damaged.items()]
+        return Examined(found, frozenset(opened.stored.name for opened in objects) - damaged.keys())
 
     def _is_avoided(self, pack: PackName) -> bool:
         avoided = self._avoided

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.indexform import IndexObject
@@ -15,10 +16,12 @@ from stillframe.repository.pack import PackName
 from stillframe.repository.rows import (
     KEYS,
     ROW,
+    Ids,
     Rows,
     Run,
     between,
     checksum,
+    held,
     joined,
     keys_of,
     matches,
@@ -47,6 +50,10 @@ class Part(Protocol):
 
     def find(self, key: np.uint64, rest: bytes) -> Iterator[Any]:
         """The rows of one id. Raises what reading an index object raises."""
+        ...
+
+    def held(self, ids: Ids, *, kind: int) -> NDArray[np.bool_]:
+        """Which of these it certainly has as content of this kind, in packs that it answers for. Raises as `find`."""
         ...
 
     def scan(self) -> Iterator[Rows]:
@@ -102,6 +109,15 @@ class MemoryPart:
         for run in self._runs:
             yield from matches(run, key, rest)
 
+    def held(self, ids: Ids, *, kind: int) -> NDArray[np.bool_]:
+        """See `Part`."""
+        # The runs before the packs: a pack is in the list before its rows are in a run.
+        found, runs = np.zeros(len(ids), bool), self._runs
+        live = _answered(self.packs)
+        for run in runs:
+            found |= held(run, ids, kind=kind, live=live)
+        return found
+
     def scan(self) -> Iterator[Rows]:
         """See `Part`."""
         for run in self._runs:
@@ -139,13 +155,27 @@ class StoredPart:
 
     def find(self, key: np.uint64, rest: bytes) -> Iterator[Any]:
         """See `Part`."""
-        if self._whole is None and len(self._blocks) > max(_FEW_BLOCKS, self.stored.blocks // _READ_WHOLE):
+        if self._whole is None and len(self._blocks) > self._most_blocks:
             self._load()
         if self._whole is not None:
             yield from matches(self._whole, key, rest)
             return
         for number in self.stored.blocks_of(int(key)):
             yield from matches(self._block(number), key, rest)
+
+    def held(self, ids: Ids, *, kind: int) -> NDArray[np.bool_]:
+        """See `Part`."""
+        found, live = np.zeros(len(ids), bool), _answered(self.packs)
+        blocks = np.maximum(self.stored.fences.searchsorted(keys_of(ids), side="right") - 1, 0)
+        asked = np.unique(blocks)
+        if self._whole is None and len(asked) > self._most_blocks:
+            self._load()
+        if self._whole is not None:
+            return held(self._whole, ids, kind=kind, live=live)
+        for number in asked.tolist():
+            these = blocks == number
+            found[these] = held(self._block(number), ids[these], kind=kind, live=live)
+        return found
 
     def scan(self) -> Iterator[Rows]:
         """See `Part`."""
@@ -169,6 +199,11 @@ class StoredPart:
         """See `Part`."""
         facts = self.stored.packs[number]
         return Contents(facts.pieces, facts.checksum)
+
+    @property
+    def _most_blocks(self) -> int:
+        """When more of them have been asked for, all are read."""
+        return max(_FEW_BLOCKS, self.stored.blocks // _READ_WHOLE)
 
     def _block(self, number: int) -> Run:
         known = self._blocks.get(number)
@@ -194,6 +229,11 @@ class StoredPart:
 def _in_order(rows: Rows) -> Run:
     """A run of rows that are in order already, as an index object has them."""
     return Run(keys_of(rows), rows)
+
+
+def _answered(packs: Sequence[PackName | None]) -> NDArray[np.bool_]:
+    """By number, whether a pack is answered for."""
+    return np.array([pack is not None for pack in packs], bool)
 
 
 def _slices(rows: Rows) -> Iterator[Rows]:

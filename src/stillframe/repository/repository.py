@@ -49,7 +49,7 @@ from stillframe.repository.retired import retire
 from stillframe.repository.session import WriteSession
 from stillframe.repository.tree import Tree
 from stillframe.repository.vault import Vault
-from stillframe.repository.verified import VerifiedPacks
+from stillframe.repository.verified import CheckMemory
 from stillframe.repository.walking import NodeMemory
 from stillframe.repository.writer import Commit, End, SnapshotWriter
 
@@ -286,7 +286,7 @@ class Repository:
                 self._store,
                 self,
                 level=level,
-                memory=lambda key: VerifiedPacks(
+                memory=lambda key: CheckMemory(
                     self._store, self._vault, key=key, clock=self._clock, remembered_for=remembered_for
                 ),
                 on_progress=on_progress,

@@ -4,7 +4,7 @@ Rows are kept sorted by the first eight bytes of the id. Numbers of packs mean s
 packs that they count in.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,8 @@ Rows = NDArray[Any]
 Keys = NDArray[np.uint64]
 KEYS = 1 << 64
 """How many keys there are: one more than the largest."""
+Ids = NDArray[Any]
+"""Ids of content, in two parts as rows have them; `ids_of` makes them."""
 _ID = np.dtype([("first", ">u8"), ("rest", "V24")])
 _PLAIN = np.dtype(f"V{ROW.itemsize}")
 _OF_TABLE = ("first", "rest", "offset", "stored", "plain", "kind", "codec")
@@ -67,7 +69,7 @@ def run_of(rows: Rows) -> Run:
 def rows_of_entries(entries: Sequence[Entry]) -> Rows:
     """A row for each piece; the pack's number is still to be set."""
     rows = np.zeros(len(entries), ROW)
-    ids = np.frombuffer(b"".join(entry.content_id for entry in entries), _ID)
+    ids = ids_of(entry.content_id for entry in entries)
     rows["first"], rows["rest"] = ids["first"], ids["rest"]
     columns = zip(*(entry.place for entry in entries), strict=True)
     for name, column in zip(_OF_PLACE, columns, strict=bool(entries)):
@@ -81,6 +83,24 @@ def rows_of_table(table: Table) -> Rows:
     for name in _OF_TABLE:
         rows[name] = table[name]
     return rows
+
+
+def ids_of(content_ids: Iterable[bytes]) -> Ids:
+    """These ids."""
+    return np.frombuffer(b"".join(content_ids), _ID)
+
+
+def held(run: Run, ids: Ids, *, kind: int, live: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of these ids the first row of that key holds, as content of this kind, in a pack that is `live`.
+
+    One that lies in several packs may be overlooked: `matches` finds it.
+    """
+    if not len(run.keys):
+        return np.zeros(len(ids), bool)
+    at = np.minimum(run.keys.searchsorted(keys_of(ids)), len(run.keys) - 1)
+    rows = run.rows[at]
+    same = (rows["first"] == ids["first"]) & (rows["rest"] == ids["rest"])
+    return np.asarray(same & (rows["kind"] == kind) & live[rows["pack"]])
 
 
 def matches(run: Run, key: np.uint64, rest: bytes) -> Iterator[Any]:

@@ -93,12 +93,16 @@ class Tree:
                 raise StoredDataCorrupt(f"A leaf of {record.name} is not named.")
             yield leaf
 
+    def leaf(self, leaf_id: bytes, *, blocks: int) -> LeafNode:
+        """The leaf that covers exactly so many pages of its file."""
+        leaf: LeafNode = decode(ContentKind.LEAF, self._nodes.load(ContentKind.LEAF, leaf_id))
+        if sum(extent[1] for extent in leaf.extents) != blocks:
+            raise StoredDataCorrupt(f"The leaf {leaf_id.hex()} does not cover its pages.")
+        return leaf
+
     def leaf_extents(self, leaf_id: bytes, *, start: int, end: int) -> Iterator[Extent]:
         """The extents of the leaf that covers exactly the pages [start, end) of its file."""
-        leaf: LeafNode = decode(ContentKind.LEAF, self._nodes.load(ContentKind.LEAF, leaf_id))
-        if sum(extent[1] for extent in leaf.extents) != end - start:
-            raise StoredDataCorrupt(f"The leaf {leaf_id.hex()} does not cover its pages.")
-        return from_leaf(leaf, start)
+        return from_leaf(self.leaf(leaf_id, blocks=end - start), start)
 
     def extents(self, record: FileRecord, *, first: int = 0, end: int | None = None) -> Iterator[Extent]:
         """Where the pages [first, end) of a relation file are; without gaps, in order."""

@@ -62,7 +62,7 @@ class NameMap(Generic[Record]):
         """Every record, in the order of the hashes of the names: the same for equal maps."""
         if root is None:
             return
-        node = self._load(root)
+        node = self.node(root)
         if isinstance(node, MapLeaf):
             yield from node.records
             return
@@ -73,7 +73,7 @@ class NameMap(Generic[Record]):
         """Every leaf that is not below a node in `skip`; the nodes walked are added to it."""
         if root is None or root in skip:
             return
-        node = self._load(root)
+        node = self.node(root)
         if isinstance(node, MapLeaf):
             yield node
         else:
@@ -87,10 +87,11 @@ class NameMap(Generic[Record]):
         if node is None:
             if len(self._decoded) >= _MOST_DECODED:
                 self._decoded.clear()
-            node = self._decoded[node_id] = self._load(node_id)
+            node = self._decoded[node_id] = self.node(node_id)
         return node
 
-    def _load(self, node_id: bytes) -> MapLeaf[Record] | MapInner:
+    def node(self, node_id: bytes) -> MapLeaf[Record] | MapInner:
+        """One node of a map, decoded."""
         node: MapLeaf[Record] | MapInner = decode(self._kind, self._nodes.load(self._kind, node_id))
         return node
 
@@ -116,7 +117,7 @@ class NameMapEditor(NameMap[Record]):
     def _edited(
         self, root: bytes | None, changes: Mapping[bytes, tuple[str, Record | None]], depth: int
     ) -> _Built[Record]:
-        node = MapLeaf[Record]([]) if root is None else self._load(root)
+        node = MapLeaf[Record]([]) if root is None else self.node(root)
         if isinstance(node, MapInner):
             return self._edited_inner(node, changes, depth)
         records = {record.name: record for record in node.records}

@@ -413,14 +413,14 @@ def test_an_examination_finds_index_objects_that_say_something_else_than_trailer
     store: MemoryObjectStore, told: Told
 ) -> None:
     library = refreshed(store)
-    assert library.examine() == []
+    assert library.examine().damaged == []
     lies = {pack: [*ids[1:], os.urandom(32)] for pack, ids in told.items()}
     liar, data = sealed_index(library, lies, b"l" * 16)
     (name,) = index_names(store)
     store.delete(name)
     store.put(liar, data)
     library = refreshed(store)
-    ((found, error),) = library.examine()
+    ((found, error),) = library.examine().damaged
     assert found == liar
     assert "something else" in error.message
     require_all(library, told)
@@ -436,7 +436,7 @@ def test_an_examination_finds_a_trailer_that_is_damaged_though_the_index_tells_o
     data[-50] ^= 1
     store.objects[str(pack)] = bytes(data)
     library = refreshed(store)
-    assert [name for name, _ in library.examine()] == [str(pack)]
+    assert [name for name, _ in library.examine().damaged] == [str(pack)]
     assert set(library.damaged) == {pack}
     assert not any(library.index.find(content_id) for content_id in told[pack])
 
