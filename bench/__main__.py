@@ -24,6 +24,7 @@ from bench.measure import Stopwatch
 from bench.relay import run_relay
 from bench.report import Report, show, write_json, write_markdown
 from bench.results import Section
+from bench.sizes import run_sizes
 from bench.startup import run_startup
 from bench.warehouse import Source, Warehouse, warehouse
 from bench.workspace import workspace
@@ -31,9 +32,10 @@ from bench.workspace import workspace
 _PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 _REMARKS = Path(__file__).with_name("remarks.md")
 _LEAST_SCALE = 0.01
-_SECTIONS = (
+_ALWAYS = (
     "copies", "changes", "history", "instant", "glimpses", "growth", "busy", "memory", "api", "relay", "startup",
 )  # fmt: skip
+_SECTIONS = (*_ALWAYS, "sizes")
 
 app = App(name="bench", help=__doc__, result_action="return_value")
 
@@ -45,8 +47,10 @@ class Options:
 
     scale: float = 1.0
     """TPC-H scale factor of the main data; 1 is about 1.7 GB on disk, and the run takes up to 20 GB."""
-    only: str = ",".join(_SECTIONS)
-    """Sections, with commas between them."""
+    large: float = 12.0
+    """TPC-H scale factor of the largest data; 12 is about 20 GB on disk. For the section `sizes`, which takes 60 GB."""
+    only: str = ",".join(_ALWAYS)
+    """Sections, with commas between them; `sizes` is run only when it is named."""
     rounds: int = 3
     """How often everything is measured with warm caches, after one round that does not count."""
     cold_rounds: int = 2
@@ -103,9 +107,10 @@ def bench(options: Options = Options()) -> int:
 class _Data:
     """The data of a run, loaded when a section first asks for it."""
 
-    def __init__(self, house: Warehouse, scale: float, console: Console) -> None:
+    def __init__(self, house: Warehouse, options: Options, console: Console) -> None:
         self._house = house
-        self._scale = scale
+        self._scale = options.scale
+        self._largest = options.large
         self._console = console
 
     @cached_property
@@ -117,6 +122,11 @@ class _Data:
     def small(self) -> Source:
         """A tenth of it, but no less than the generator can keep its keys unique at."""
         return self._load("small", max(self._scale / 10, _LEAST_SCALE))
+
+    @cached_property
+    def large(self) -> Source:
+        """The largest."""
+        return self._load("large", self._largest)
 
     @cached_property
     def many(self) -> Source:
@@ -132,7 +142,7 @@ class _Data:
 
 
 def _sections(house: Warehouse, options: Options, chosen: list[str], console: Console) -> Iterator[Section]:
-    data = _Data(house, options.scale, console)
+    data = _Data(house, options, console)
     rounds = Rounds(warm=options.rounds, cold=options.cold_rounds)
     work: dict[str, Callable[[], Section]] = {
         "copies": lambda: run_copies(house, data.big, rounds, console),
@@ -147,6 +157,7 @@ def _sections(house: Warehouse, options: Options, chosen: list[str], console: Co
         "memory": lambda: run_memory(house, data.small),
         "api": lambda: run_api(house, data.big, duration=options.duration),
         "relay": lambda: run_relay(house, data.small, rounds=options.rounds, duration=options.duration),
+        "sizes": lambda: run_sizes(house, data.big, data.large, rounds=options.rounds, console=console),
         "startup": lambda: run_startup(house, rounds=max(options.rounds, 2)),
     }
     for name in (name for name in _SECTIONS if name in chosen):

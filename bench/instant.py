@@ -25,7 +25,6 @@ from bench.warehouse import CATALOGS_FIRST, DATABASE, Source, Warehouse
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.settings import ServerSettings
 
-_SNAPSHOT = "instant"
 _OURS = Service.name
 _FIRST = "SELECT count(*) FROM nation"
 _POLL_SECONDS = 0.005
@@ -44,8 +43,7 @@ def run_instant(house: Warehouse, source: Source, *, rounds: int, console: Conso
     """Restores until the first answer, the first look-up by key, and until everything has arrived."""
     section = Section(name="Instant restore")
     size = source.bytes
-    house.snapshot(source.namespace, _SNAPSHOT)
-    ours = [_ours(house, source, number, console) for number in range(rounds)]
+    ours = own_restores(house, source, rounds=rounds, console=console)
     others = dict(_peers(house, source, console))
     section.tables += [_first_answers(size, ours, others), _arrival(size, ours, others)]
     section.goals = [*_goals(ours, others), *_arrival_goals(ours, others)]
@@ -53,13 +51,19 @@ def run_instant(house: Warehouse, source: Source, *, rounds: int, console: Conso
     return section
 
 
-def _ours(house: Warehouse, source: Source, number: int, console: Console) -> Found:
-    """One restore into an empty namespace; every duration in seconds, sizes in bytes."""
-    console.print(f"[dim]instant: round {number + 1}[/]")
-    target = house.make(f"instant-{number}")
+def own_restores(house: Warehouse, source: Source, *, rounds: int, console: Console) -> list[Found]:
+    """Restores of one new snapshot, each into an empty namespace; durations in seconds, sizes in bytes."""
+    snapshot = f"instant-{source.namespace}"
+    house.snapshot(source.namespace, snapshot)
+    return [_ours(house, source, snapshot, number, console) for number in range(rounds)]
+
+
+def _ours(house: Warehouse, source: Source, snapshot: str, number: int, console: Console) -> Found:
+    console.print(f"[dim]restore of {source.namespace}, round {number + 1}[/]")
+    target = house.make(f"{snapshot}-{number}")
     settle(cold=True)
     watch = Stopwatch()
-    house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=_SNAPSHOT)
+    house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=snapshot)
     _await_answer(lambda: house.connect(target))
     found = {"first": watch.seconds}
     arrival = house.arrival(target)
