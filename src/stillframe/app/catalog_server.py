@@ -7,8 +7,9 @@ from dataclasses import replace
 from stillframe.config import Settings
 from stillframe.postgres.cluster import Cluster, short_socket_directory
 from stillframe.postgres.machine import Machine
-from stillframe.postgres.osfiles import sync_directory, translating_os_errors
+from stillframe.postgres.osfiles import sync_directory
 from stillframe.postgres.settings import MEGABYTE, ServerSettings
+from stillframe.system import translating_os_errors
 
 CATALOG_SETTINGS = ServerSettings(
     max_connections=100, shared_buffers=32 * MEGABYTE, max_wal_size=128 * MEGABYTE

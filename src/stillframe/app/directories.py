@@ -5,7 +5,8 @@ from pathlib import Path
 
 from stillframe.config import Paths
 from stillframe.postgres.identity import ServerIdentity
-from stillframe.postgres.osfiles import spread_subdirectories, translating_os_errors
+from stillframe.postgres.osfiles import spread_subdirectories
+from stillframe.system import translating_os_errors
 
 _PASSABLE = 0o711
 """Others may pass through to what is theirs, but not look around."""

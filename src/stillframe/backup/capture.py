@@ -34,10 +34,10 @@ from stillframe.postgres.control import (
     read_control_bytes,
 )
 from stillframe.postgres.files import ListedFile, Listing, list_data_directory
-from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.wal_summaries import Doubt
 from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument, SnapshotWriter
+from stillframe.system import translating_os_errors
 
 _DEFAULT_THREADS = 2
 _log = structlog.get_logger(__name__)

@@ -28,9 +28,9 @@ from stillframe.postgres.files import (
     sorted_names,
     worth_knowing,
 )
-from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.repository import FileEntry, SnapshotWriter
+from stillframe.system import translating_os_errors
 
 _START_TIME = re.compile(r"^START TIME: ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) UTC$", re.M)
 _CLOCK_MARGIN = timedelta(seconds=10)

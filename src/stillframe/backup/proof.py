@@ -19,9 +19,9 @@ from stillframe.postgres.amcheck import (
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import Session, connect
 from stillframe.postgres.control import read_control_file
-from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.roles import Database, list_databases
+from stillframe.system import translating_os_errors
 
 MOST_FINDINGS = 100
 

@@ -14,9 +14,9 @@ from stillframe.domain.cancel import CancelToken
 from stillframe.domain.lsn import Lsn
 from stillframe.errors import SourceDataCorrupt
 from stillframe.postgres.files import Fork, RelationFile
-from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.pages import BATCH_PAGES, PAGE_SIZE
 from stillframe.repository import SnapshotWriter
+from stillframe.system import translating_os_errors
 
 CHUNK = 1024 * 1024
 _MOST_DAMAGE_KEPT = 1000

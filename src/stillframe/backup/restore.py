@@ -19,12 +19,13 @@ from stillframe.hydration.filesystem import sync_file_system
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.identity import ServerIdentity
-from stillframe.postgres.osfiles import os_error, publish, sync_directory, sync_tree, translating_os_errors
+from stillframe.postgres.osfiles import publish, sync_directory, sync_tree
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.recovery import RecoveryPlan, recover
 from stillframe.postgres.session_catalogs import by_use, is_for_every_session
 from stillframe.postgres.settings import ServerSettings
 from stillframe.repository import FetchGroup, FileEntry, SnapshotFacts, SnapshotReader
+from stillframe.system import os_error, translating_os_errors
 
 BACKUP_LABEL = "backup_label"
 _DEFAULT_THREADS = 2
@@ -70,7 +71,7 @@ def restore(
     _make_files(files, target, identity=identity, cancel=cancel)
     progress.begin("copying")
     with _counted(progress, (control, *files)):
-        _fill_files(reader, files, target, progress, cancel, threads=threads)
+        run_parallel(_groups(reader, files, target, progress), threads=threads, cancel=cancel)
     progress.begin("syncing")
     _write_label(reader.document.facts, target, identity=identity)
     with translating_os_errors("making the restored files durable"):
@@ -143,7 +144,7 @@ def restore_from_base(
     progress.begin("copying")
     with _counted(progress, (control, *files)):
         _make_empty(plan.whole, directory)
-        _fill_files(reader, plan.whole, directory, progress, cancel, threads=threads)
+        run_parallel(_groups(reader, plan.whole, directory, progress), threads=threads, cancel=cancel)
         run_parallel(_parts(plan, reader, directory, progress), threads=threads, cancel=cancel)
     progress.begin("syncing")
     _write_label(reader.document.facts, directory, identity=identity)
@@ -307,19 +308,6 @@ def _counted(progress: Progress, files: Iterable[FileEntry]) -> Iterator[None]:
     yield
     # Zeros were never written: they are done, too.
     progress.advance(before + size - progress.current.done_bytes)
-
-
-def _fill_files(
-    reader: SnapshotReader,
-    files: Iterable[FileEntry],
-    target: Path,
-    progress: Progress,
-    cancel: CancelToken,
-    *,
-    threads: int,
-) -> None:
-    units = _groups(reader, files, target, progress)
-    run_parallel(units, threads=threads, cancel=cancel)
 
 
 def _groups(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -142,6 +142,16 @@ class Settings(BaseSettings):
         return json.dumps(plain).encode() + b"\n"
 
     @property
+    def kms_key_pair(self) -> "KeyPair | None":
+        """What to sign requests to KMS with; None leaves it to the SDK. Raises ConfigurationInvalid for half of it."""
+        return _key_pair("kms", self.kms_access_key_id, self.kms_secret_access_key)
+
+    @property
+    def repository_key_pair(self) -> "KeyPair | None":
+        """The same for the object store."""
+        return _key_pair("repository", self.repository_access_key_id, self.repository_secret_access_key)
+
+    @property
     def paths(self) -> "Paths":
         """Where things are below the data directory."""
         return Paths(root=self.data)
@@ -209,6 +219,22 @@ class Paths:
     def namespace(self, namespace_id: object) -> Path:
         """All incarnations of a namespace."""
         return self.root / "namespaces" / str(namespace_id)
+
+
+class KeyPair(NamedTuple):
+    """An access key of AWS, or of what speaks its protocols."""
+
+    access_key_id: str
+    secret_access_key: SecretStr
+
+
+def _key_pair(prefix: str, key_id: str | None, secret: SecretStr | None) -> KeyPair | None:
+    if key_id is None and secret is None:
+        return None
+    if key_id is None or secret is None:
+        both = f"{prefix}_access_key_id and {prefix}_secret_access_key"
+        raise ConfigurationInvalid(f"{both} go together: one of them is missing.")
+    return KeyPair(key_id, secret)
 
 
 def load_settings(*, config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -1,7 +1,6 @@
 """Small files that hold keys: created once or replaced whole, durably, readable by nobody else."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from stillframe.errors import Conflict, DiskFull, KeyUnavailable, PermissionMissing, StillframeError
+from stillframe.system import reason_of, says_full, says_refused
 
 _PATIENCE = 10.0
 _POLL = 0.01
@@ -52,13 +52,12 @@ def locked(directory: Path) -> Iterator[None]:
 
 def translate(error: OSError, what: str) -> NoReturn:
     """Raise what the failure of storing `what` means to us."""
-    reason = os.strerror(error.errno) if error.errno else "unknown error"
     kind: type[StillframeError] = KeyUnavailable
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if says_full(error):
         kind = DiskFull
-    elif error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    elif says_refused(error):
         kind = PermissionMissing
-    raise kind(f"{what} could not be stored: {reason}.") from error
+    raise kind(f"{what} could not be stored: {reason_of(error)}.") from error
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from stillframe.config import KeyManagementKind, Settings
 from stillframe.domain.clock import Clock
-from stillframe.errors import ConfigurationInvalid
 from stillframe.kms.aws import AwsCredentials, AwsKeyManagement
 from stillframe.kms.local import LocalKeyManagement
 from stillframe.kms.port import KeyManagement
@@ -20,11 +19,8 @@ def key_management(settings: Settings, clock: Clock | None = None) -> KeyManagem
 
 
 def _credentials(settings: Settings) -> AwsCredentials | None:
-    access_key_id, secret = settings.kms_access_key_id, settings.kms_secret_access_key
-    if access_key_id is None and secret is None:
+    pair = settings.kms_key_pair
+    if pair is None:
         return None
-    if access_key_id is None or secret is None:
-        raise ConfigurationInvalid(
-            "kms_access_key_id and kms_secret_access_key go together: one of them is missing."
-        )
-    return AwsCredentials(access_key_id=access_key_id, secret_access_key=Secret(secret.get_secret_value()))
+    secret = Secret(pair.secret_access_key.get_secret_value())
+    return AwsCredentials(access_key_id=pair.access_key_id, secret_access_key=secret)

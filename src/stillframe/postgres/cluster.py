@@ -18,14 +18,7 @@ from stillframe.errors import Conflict, OperatorError, ServerUnavailable, Stillf
 from stillframe.postgres.control import CONTROL_FILE, ControlFile, read_control_file
 from stillframe.postgres.identity import ServerIdentity, clean_environment
 from stillframe.postgres.installation import Installation
-from stillframe.postgres.osfiles import (
-    publish,
-    remove,
-    spread_subdirectories,
-    sync_directory,
-    sync_tree,
-    translating_os_errors,
-)
+from stillframe.postgres.osfiles import publish, remove, spread_subdirectories, sync_directory, sync_tree
 from stillframe.postgres.postmaster import (
     PID_FILE,
     ServerProcess,
@@ -47,6 +40,7 @@ from stillframe.postgres.settings import (
     render_settings,
     settings_for_major,
 )
+from stillframe.system import translating_os_errors
 
 SOCKET_PORT = 5432
 """Only the number in the socket's file name: nothing listens on a network port."""

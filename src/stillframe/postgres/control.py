@@ -9,7 +9,7 @@ from pathlib import Path
 from stillframe.domain.lsn import Lsn
 from stillframe.errors import SourceDataCorrupt, Unsupported
 from stillframe.postgres.crc32c import crc32c
-from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.system import translating_os_errors
 
 CONTROL_FILE = "global/pg_control"
 CONTROL_FILE_SIZE = 8192

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from stillframe.errors import Unsupported
 from stillframe.postgres.control import CONTROL_FILE
-from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.system import translating_os_errors
 
 
 class Fork(StrEnum):

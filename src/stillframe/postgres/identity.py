@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillframe.errors import OperatorError, PermissionMissing
-from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.system import translating_os_errors
 
 DEFAULT_SERVER_USER = "stillframe"
 _USER_TOOLS: tuple[tuple[str, ...], ...] = (

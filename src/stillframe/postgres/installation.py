@@ -13,7 +13,8 @@ from pathlib import Path
 
 from stillframe.errors import ConfigurationInvalid, OperatorError, PermissionMissing, Unsupported
 from stillframe.postgres.identity import ServerIdentity
-from stillframe.postgres.osfiles import sync_tree, translating_os_errors
+from stillframe.postgres.osfiles import sync_tree
+from stillframe.system import translating_os_errors
 
 MINIMUM_MAJOR = 17
 DEFAULT_CACHES = (

@@ -1,46 +1,20 @@
-"""Small durable file operations in data directories, and what the operating system's refusals mean."""
+"""Small durable file operations in data directories."""
 
-import errno
 import fcntl
 import os
 import secrets
 import struct
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from stillframe.errors import DiskFull, OperatorError, PermissionMissing, StillframeError
-
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+from stillframe.system import translating_os_errors
 
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of linux/fs.h on 64-bit machines."""
 
 _TOP_OF_HIERARCHIES = 0x00020000
 """FS_TOPDIR_FL there; `T` of chattr(1)."""
-
-
-def os_error(error: OSError, doing: str) -> StillframeError:
-    """The error of ours that says the same as `error`, which happened while `doing` (a gerund phrase)."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    where = f" ({error.filename})" if error.filename else ""
-    message = f"{doing} failed: {reason}{where}"
-    if error.errno in _NO_SPACE:
-        return DiskFull(message, hint="Free some space on that file system, or move the data directory.")
-    if error.errno in _REFUSED:
-        return PermissionMissing(message, hint="Check the owner and mode of the path and its parents.")
-    return OperatorError(message)
-
-
-@contextmanager
-def translating_os_errors(doing: str) -> Iterator[None]:
-    """Turn an OSError of the block into the matching error of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise os_error(error, doing) from error
 
 
 def publish(

@@ -9,8 +9,9 @@ from stillframe.domain.lsn import Lsn
 from stillframe.errors import InvalidRequest, StoredDataCorrupt
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import ClusterState, RecoveryLimits, read_control_file
-from stillframe.postgres.osfiles import publish, remove, sync_directory, translating_os_errors
+from stillframe.postgres.osfiles import publish, remove, sync_directory
 from stillframe.postgres.settings import ServerSettings
+from stillframe.system import translating_os_errors
 
 SIGNAL_FILE = "recovery.signal"
 _PLACEHOLDER = b"# Taken by another restore of the same databases.\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stillframe.domain.lsn import Lsn
 from stillframe.errors import SourceDataCorrupt
-from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.system import translating_os_errors
 
 WAL_DIRECTORY = "pg_wal"
 WAL_PAGE = 8192

@@ -20,7 +20,7 @@ from stillframe.domain.lsn import Lsn
 from stillframe.postgres.connection import Session
 from stillframe.postgres.crc32c import crc32c
 from stillframe.postgres.files import Fork
-from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.system import translating_os_errors
 
 FOLDER = "pg_wal/summaries"
 NO_LIMIT = 0xFFFFFFFF

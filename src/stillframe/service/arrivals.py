@@ -15,8 +15,8 @@ import structlog
 from stillframe.errors import Conflict, ServerUnavailable
 from stillframe.hydration import HydrationStatus, HydratorClient
 from stillframe.postgres.cluster import Cluster, StopMode
-from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.service.local_bases import BaseNote
+from stillframe.system import translating_os_errors
 
 log = structlog.get_logger(__name__)
 

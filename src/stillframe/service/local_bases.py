@@ -23,8 +23,8 @@ from stillframe.domain.identifiers import LineageId
 from stillframe.domain.lsn import Lsn
 from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.postgres.cluster import ARRIVAL_FILE, Cluster
-from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.repository import AncestryEntry, SnapshotFacts
+from stillframe.system import translating_os_errors
 
 _CANDIDATES = 3
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from stillframe.errors import DiskFull
 from stillframe.objectstore import LocalObjectStore
 from stillframe.objectstore.port import ObjectBytes
-from stillframe.postgres.osfiles import translating_os_errors
+from stillframe.system import translating_os_errors
 
 MEBIBYTE = 1024 * 1024
 

@@ -16,7 +16,6 @@ from stillframe.domain.workgroup import ALLOWED_PORTS, Workgroup
 from stillframe.errors import Conflict, DiskFull, InternalError, Unsupported
 from stillframe.postgres.cluster import Cluster, ClusterState, StopMode
 from stillframe.postgres.machine import Machine, namespace_cluster
-from stillframe.postgres.osfiles import translating_os_errors
 from stillframe.postgres.roles import prepare_namespace
 from stillframe.postgres.settings import ServerSettings
 from stillframe.service.arrivals import arrival_note, stop_cluster
@@ -25,6 +24,7 @@ from stillframe.service.foundation import Foundation
 from stillframe.service.hydrations import Hydrations
 from stillframe.service.local_bases import drop_base, keep_base, kept_bases
 from stillframe.service.room import require_room
+from stillframe.system import translating_os_errors
 
 _MEBIBYTE = 1024 * 1024
 _LEAST_BUFFERS = 16 * _MEBIBYTE

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from stillframe.config import Settings
 from stillframe.domain.identifiers import Region, parse_region
-from stillframe.errors import ConfigurationInvalid, InvalidRequest
+from stillframe.errors import InvalidRequest
 from stillframe.objectstore import ObjectStore
 from stillframe.objectstore.s3location import S3Credentials, S3Location, S3Patience, parse_s3_location
 from stillframe.service.room import RoomKeepingStore
@@ -101,17 +101,13 @@ def s3_location(settings: Settings) -> S3Location:
 
 def s3_credentials(settings: Settings) -> S3Credentials | None:
     """The keys that were set; None leaves it to the SDK's chain. Raises ConfigurationInvalid for half a pair."""
-    key_id, secret = settings.repository_access_key_id, settings.repository_secret_access_key
-    if key_id is None and secret is None:
+    pair = settings.repository_key_pair
+    if pair is None:
         return None
-    if key_id is None or secret is None:
-        raise ConfigurationInvalid(
-            "repository_access_key_id and repository_secret_access_key go together: one of them is missing."
-        )
     token = settings.repository_session_token
     return S3Credentials(
-        access_key_id=key_id,
-        secret_access_key=secret.get_secret_value(),
+        access_key_id=pair.access_key_id,
+        secret_access_key=pair.secret_access_key.get_secret_value(),
         session_token=token.get_secret_value() if token is not None else None,
     )
 
