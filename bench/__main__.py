@@ -157,8 +157,8 @@ def _sections(house: Warehouse, options: Options, chosen: list[str], console: Co
         "memory": lambda: run_memory(house, data.small),
         "api": lambda: run_api(house, data.big, duration=options.duration),
         "relay": lambda: run_relay(house, data.small, rounds=options.rounds, duration=options.duration),
-        "sizes": lambda: run_sizes(house, data.big, data.large, rounds=options.rounds, console=console),
         "startup": lambda: run_startup(house, rounds=max(options.rounds, 2)),
+        "sizes": lambda: run_sizes(house, data.big, data.large, rounds=options.rounds, console=console),
     }
     for name in (name for name in _SECTIONS if name in chosen):
         console.print(f"[bold]{name}[/]")

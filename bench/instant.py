@@ -155,7 +155,7 @@ def _service_session(cluster: Cluster) -> "psycopg.Connection[Any]":
 
 
 def _first_answers(size: int, ours: Sequence[Found], others: Mapping[str, Found]) -> Table:
-    own = _series(ours, "first")
+    own = series_of(ours, "first")
     table = Table(
         title=f"First answer after a restore of {megabytes(size)}, cold",
         columns=["", "median", "least to largest", "runs", "ratio"],
@@ -174,7 +174,7 @@ def _first_answers(size: int, ours: Sequence[Found], others: Mapping[str, Found]
 
 def _arrival(size: int, ours: Sequence[Found], others: Mapping[str, Found]) -> Table:
     table = Table(title="What follows the first answer", columns=["", "median", "least to largest"])
-    fetched, look_up, arrived = (_series(ours, name) for name in ("fetched", "look-up", "arrived"))
+    fetched, look_up, arrived = (series_of(ours, name) for name in ("fetched", "look-up", "arrived"))
     low, high = megabytes(min(fetched.values)), megabytes(max(fetched.values))
     table.rows += [
         ["fetched until the first answer", megabytes(fetched.median), f"{low} to {high}"],
@@ -193,18 +193,14 @@ def _arrival(size: int, ours: Sequence[Found], others: Mapping[str, Found]) -> T
 
 
 def _goals(ours: Sequence[Found], others: Mapping[str, Found]) -> list[Goal]:
-    first, fetched, look_up = (_series(ours, name).median for name in ("first", "fetched", "look-up"))
+    first, fetched, look_up = (series_of(ours, name).median for name in ("first", "fetched", "look-up"))
     goals = [
         Goal(
             text=f"first answer at most {_FIRST_SECONDS:g} s after the call",
             found=seconds(first),
             reached=first <= _FIRST_SECONDS,
         ),
-        Goal(
-            text=f"at most {megabytes(_MOST_FETCHED)} fetched until then",
-            found=megabytes(fetched),
-            reached=fetched <= _MOST_FETCHED,
-        ),
+        fetched_goal(fetched, until="then"),
         Goal(
             text=f"first look-up by key in a cold table at most {seconds(_LOOKUP_SECONDS)}",
             found=seconds(look_up),
@@ -218,8 +214,17 @@ def _goals(ours: Sequence[Found], others: Mapping[str, Found]) -> list[Goal]:
     return goals
 
 
+def fetched_goal(fetched: float, *, until: str) -> Goal:
+    """Bytes, and what they were enough for."""
+    return Goal(
+        text=f"at most {megabytes(_MOST_FETCHED)} fetched until {until}",
+        found=megabytes(fetched),
+        reached=fetched <= _MOST_FETCHED,
+    )
+
+
 def _arrival_goals(ours: Sequence[Found], others: Mapping[str, Found]) -> list[Goal]:
-    arrived = _series(ours, "arrived").median
+    arrived = series_of(ours, "arrived").median
     goals = []
     for name, factor in _ARRIVAL_FACTORS.items():
         text = f"everything there at least {factor:g} times as fast as by {name}"
@@ -231,5 +236,6 @@ def _arrival_goals(ours: Sequence[Found], others: Mapping[str, Found]) -> list[G
     return goals
 
 
-def _series(ours: Sequence[Found], name: str) -> Series:
-    return Series(values=tuple(found[name] for found in ours))
+def series_of(found: Sequence[Found], name: str) -> Series:
+    """One thing that was measured of all these restores."""
+    return Series(values=tuple(one[name] for one in found))

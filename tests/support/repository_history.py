@@ -30,8 +30,8 @@ from stillframe.repository.format import CONDEMNED, INDEX, KEYS, NODES, PACKS, P
 from stillframe.repository.library import PackLibrary
 from stillframe.repository.marking import Marking
 from stillframe.repository.pack import PackName, list_pack
+from stillframe.repository.rows import KEY_OF_ID
 from stillframe.repository.vault import Vault
-from stillframe.repository.walking import KEY_OF_ID
 from support.objectstore import Crash, MemoryObjectStore
 from support.repository import BLOCK, facts
 from support.repository_schedule import AtOnce, Entropy, JumpingClock, SwitchedKeys, Turn, User, UserStore

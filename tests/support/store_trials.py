@@ -21,7 +21,7 @@ from stillframe.repository.census import PIN_MARKS
 from stillframe.repository.format import ATTRIBUTES, CONDEMNED, EPOCHS, KEYS, NODES, PACKS, RETIRED
 from stillframe.repository.marking import Marking
 from stillframe.repository.pack import PackName, list_pack
-from stillframe.repository.walking import KEY_OF_ID
+from stillframe.repository.rows import KEY_OF_ID
 from support.objectstore import Crash, MemoryObjectStore
 from support.repository import facts, read_files, restored
 from support.repository_history import (

@@ -15,7 +15,6 @@ from stillframe.domain.identifiers import SnapshotId
 from stillframe.errors import DataError, KeyUnavailable, ObjectMissing, StillframeError, StoredDataCorrupt
 from stillframe.objectstore import ObjectStore
 from stillframe.repository.census import CENSUS_NAME, PIN_MARKS, lost_documents, require_readable_census
-from stillframe.repository.comparing import digest_of
 from stillframe.repository.condemned import is_list, newest_list
 from stillframe.repository.content import ContentReader
 from stillframe.repository.crypto import DataKey
@@ -35,7 +34,7 @@ from stillframe.repository.format import (
 )
 from stillframe.repository.index import Location
 from stillframe.repository.indexform import is_index_name
-from stillframe.repository.library import PackLibrary, exists
+from stillframe.repository.library import Examined, PackLibrary, exists
 from stillframe.repository.pack import Entry, PackName, list_pack
 from stillframe.repository.treecheck import Finding, TreeCheck
 from stillframe.repository.verified import CheckMemory, WholeNodes
@@ -210,28 +209,36 @@ class _Check:
 
     def _packs_of(self, reference: str) -> "_KeyCheck":
         library, content = self._repository.content_of(reference)
-        memory = self._memory(library.key) if self._level is Level.BYTES else None
-        trusted = memory.digests(library.sizes) if memory is not None else None
-        examined = library.examine(
-            trusted=trusted, compared=memory.index_objects if memory is not None else ()
-        )
-        self._findings += [Finding(problem=error.message, object=name) for name, error in examined.damaged]
-        self._packs += len(library.sizes)
-        if memory is None:
-            library.refresh()
-            return _KeyCheck(TreeCheck(library, content, bad=(), whole=WholeNodes()), None, {})
+        if self._level is Level.BYTES:
+            return self._bytes_of(library, content)
+        self._note_examined(library, library.examine())
+        library.refresh()
+        return _KeyCheck(TreeCheck(library, content, bad=(), whole=WholeNodes()), None, {})
+
+    def _bytes_of(self, library: PackLibrary, content: ContentReader) -> "_KeyCheck":
+        memory = self._memory(library.key)
+        examined = library.examine(trusted=memory.digests(library.sizes), compared=memory.index_objects)
+        self._note_examined(library, examined)
         memory.note_index_objects(examined.index_objects)
         present = {name: size for name, size in library.sizes.items() if name not in library.damaged}
-        whole = memory.whole(present) if len(present) == len(library.sizes) else WholeNodes()
-        bad = set(self._bad_places(library, content, memory))
+        whole = memory.whole(present)
+        bad = set(self._bad_places(library, content, memory, examined.digests))
         library.distrust((location.pack, location.place.offset) for location in bad)
         # Packs of a writer that aborted meanwhile are gone, and nothing may count on them.
         library.refresh()
         trees = TreeCheck(library, content, bad=bad, whole=WholeNodes() if bad else whole)
         return _KeyCheck(trees, memory, present)
 
+    def _note_examined(self, library: PackLibrary, examined: Examined) -> None:
+        self._findings += [Finding(problem=error.message, object=name) for name, error in examined.damaged]
+        self._packs += len(library.sizes)
+
     def _bad_places(
-        self, library: PackLibrary, content: ContentReader, memory: CheckMemory
+        self,
+        library: PackLibrary,
+        content: ContentReader,
+        memory: CheckMemory,
+        digests: Mapping[PackName, int],
     ) -> Iterator[Location]:
         total = sum(library.sizes.values())
         done = 0
@@ -241,27 +248,32 @@ class _Check:
             elif memory.covers(name, size):
                 self._remembered += size
             else:
-                yield from self._bad_in_pack(library, content, memory, name)
+                yield from self._bad_in_pack(library, content, memory, name, digests.get(name))
             done += size
             if self._on_progress is not None:
                 self._on_progress(CheckProgress(done_bytes=done, total_bytes=total))
 
     def _bad_in_pack(
-        self, library: PackLibrary, content: ContentReader, memory: CheckMemory, name: PackName
+        self,
+        library: PackLibrary,
+        content: ContentReader,
+        memory: CheckMemory,
+        name: PackName,
+        digest: int | None,
     ) -> Iterator[Location]:
         """What is bad in a pack; whether it is in order is remembered."""
         before, size = len(self._findings), library.sizes[name]
         memory.forget(name)
         try:
-            listing = list_pack(self._store, name, library.key, size=size)
-            for group in _requests(listing.entries):
+            entries = list_pack(self._store, name, library.key, size=size).entries
+            for group in _requests(entries):
                 yield from self._bad_in_request(content, name, group)
         except ObjectMissing:
             return
         except DataError as error:
             self._findings.append(Finding(problem=error.message, object=str(name)))
         if len(self._findings) == before:
-            memory.note(name, size, digest_of(listing.table))
+            memory.note(name, size, digest)
 
     def _bad_in_request(
         self, content: ContentReader, name: PackName, entries: list[Entry]

@@ -33,9 +33,8 @@ from stillframe.repository.marking import Contents, Marking
 from stillframe.repository.pack import PackName, pack_writer
 from stillframe.repository.retired import is_gone, original_name, retired_names
 from stillframe.repository.rewriting import Rewriter, Rewritten, batches
-from stillframe.repository.rows import Keys
+from stillframe.repository.rows import Keys, key_of
 from stillframe.repository.vault import Vault
-from stillframe.repository.walking import KEY_OF_ID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +358,6 @@ def _floor(epochs: Mapping[uuid.UUID, int], number: int) -> int:
 
 
 def _among(keys: Keys, content_id: bytes) -> bool:
-    key = np.uint64(int.from_bytes(content_id[:KEY_OF_ID], "big"))
+    key = np.uint64(key_of(content_id))
     at = int(keys.searchsorted(key))
     return at < len(keys) and bool(keys[at] == key)

@@ -22,6 +22,7 @@ from stillframe.repository.rows import (
     contained,
     entry_of,
     ids_of,
+    key_of,
     keys_of,
     place_of,
     rows_of_entries,
@@ -105,7 +106,7 @@ class Index:
 
     def find_all(self, content_id: bytes) -> Iterator[Location]:
         """Every place where content of this id lies: two writers at once may both have stored it."""
-        key = np.uint64(int.from_bytes(content_id[:8], "big"))
+        key = np.uint64(key_of(content_id))
         rest = content_id[8:]
         version = self._version
         found = False

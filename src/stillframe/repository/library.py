@@ -12,6 +12,7 @@ or an index object. Whether a pack is there, and whether its writer is open, is 
 import contextlib
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping, Set
+from types import MappingProxyType
 from typing import NamedTuple, TypeGuard
 
 from stillframe.errors import DataError, ObjectMissing, StoredDataCorrupt
@@ -34,9 +35,11 @@ listing again."""
 
 
 class Examined(NamedTuple):
-    """Damaged objects, each with what is wrong; and the names of index objects that agree with the packs."""
+    """Damaged objects, each with what is wrong; the digests of all other packs' trailers; and the names of index
+    objects that agree with the packs."""
 
     damaged: list[tuple[str, DataError]]
+    digests: Mapping[PackName, int]
     index_objects: frozenset[str]
 
 
@@ -178,7 +181,7 @@ class PackLibrary:
             self._covered = packs
 
     def examine(
-        self, *, trusted: Mapping[PackName, int] | None = None, compared: Container[str] = ()
+        self, *, trusted: Mapping[PackName, int] = MappingProxyType({}), compared: Container[str] = ()
     ) -> Examined:
         """Read every trailer, and find out which packs and index objects are damaged or tell something else.
 
@@ -187,7 +190,7 @@ class PackLibrary:
         """
         with self._refreshing:
             objects = self.objects.opened()
-            digests = dict(trusted or {})
+            digests = dict(trusted)
             for some in self._read({name: size for name, size in self._sizes.items() if name not in digests}):
                 digests |= {name: digest_of(listing.table) for name, listing in some}
             self.index.forget(self._damaged)
@@ -199,7 +202,7 @@ class PackLibrary:
                 if part.stored.name in damaged:
                     self._learn_anew(part)
         found = [*((str(name), error) for name, error in self._damaged.items()), *damaged.items()]
-        return Examined(found, frozenset(opened.stored.name for opened in objects) - damaged.keys())
+        return Examined(found, digests, frozenset(opened.stored.name for opened in objects) - damaged.keys())
 
     def _is_avoided(self, pack: PackName) -> bool:
         avoided = self._avoided

@@ -3,6 +3,7 @@
 Content alone decides their bytes, so equal content is stored once, whoever writes it and in whatever order.
 """
 
+from collections.abc import Iterator
 from enum import IntEnum
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
@@ -108,6 +109,11 @@ _DECODERS: dict[ContentKind, msgspec.msgpack.Decoder[Any]] = {
     ContentKind.LEAF_LIST: _LIST,
     ContentKind.CHUNK_LIST: _LIST,
 }
+
+
+def split_ids(joined: bytes) -> Iterator[bytes]:
+    """Ids that were joined, as those of a leaf's frames are."""
+    return (joined[at : at + ID_BYTES] for at in range(0, len(joined), ID_BYTES))
 
 
 def encode(node: Node) -> bytes:

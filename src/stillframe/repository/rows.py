@@ -33,6 +33,8 @@ KEYS = 1 << 64
 Ids = NDArray[Any]
 """Ids of content, in two parts as rows have them; `ids_of` makes them."""
 _ID = np.dtype([("first", ">u8"), ("rest", "V24")])
+KEY_OF_ID = 8
+"""Leading bytes of an id that it is searched and remembered by."""
 _PLAIN = np.dtype(f"V{ROW.itemsize}")
 _OF_TABLE = ("first", "rest", "offset", "stored", "plain", "kind", "codec")
 _OF_PLACE = ("offset", "stored", "plain", "kind", "codec")
@@ -43,6 +45,11 @@ class Run(NamedTuple):
 
     keys: Keys
     rows: Rows
+
+
+def key_of(content_id: bytes) -> int:
+    """The part of an id that is searched: its first eight bytes as a number."""
+    return int.from_bytes(content_id[:KEY_OF_ID], "big")
 
 
 def keys_of(rows: Rows) -> Keys:

@@ -10,10 +10,10 @@ from stillframe.repository.affected import affected_relation
 from stillframe.repository.content import ContentReader
 from stillframe.repository.extents import from_leaf, leaf_count, leaf_span
 from stillframe.repository.facts import SnapshotDocument
-from stillframe.repository.format import ID_BYTES, ContentKind
+from stillframe.repository.format import ContentKind
 from stillframe.repository.index import Location
 from stillframe.repository.library import PackLibrary
-from stillframe.repository.nodes import DirectoryRecord, FileRecord, LeafNode, MapLeaf, Record
+from stillframe.repository.nodes import DirectoryRecord, FileRecord, LeafNode, MapLeaf, Record, split_ids
 from stillframe.repository.tree import FileEntry, Tree, file_entry
 from stillframe.repository.trie import NameMap
 from stillframe.repository.verified import WholeNodes
@@ -87,8 +87,7 @@ class _ReadLeaf(NamedTuple):
 
     def frames(self) -> Iterator[bytes]:
         """The ids of the frames that its pages are in."""
-        frames = self.node.frames
-        return (frames[at : at + ID_BYTES] for at in range(0, len(frames), ID_BYTES))
+        return split_ids(self.node.frames)
 
 
 class _Walk:

@@ -22,9 +22,8 @@ from stillframe.repository.crypto import DataKey
 from stillframe.repository.documents import replace_object
 from stillframe.repository.format import VERIFIED
 from stillframe.repository.pack import PackName
+from stillframe.repository.rows import key_of
 from stillframe.repository.vault import Vault
-
-_KEY_OF_ID = 8
 
 
 class VerifiedPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -53,26 +52,27 @@ class VerifiedDocument(
 
 
 class WholeNodes:
-    """Nodes below which everything is there."""
+    """Nodes below which everything is there; `since` when the oldest of them was walked, None for this check."""
 
-    def __init__(self, keys: Iterable[int] = ()) -> None:
+    def __init__(self, keys: Iterable[int] = (), *, since: datetime | None = None) -> None:
+        self.since = since
         self._keys = set(keys)
 
     def __contains__(self, node_id: bytes) -> bool:
-        return int.from_bytes(node_id[:_KEY_OF_ID], "big") in self._keys
+        return key_of(node_id) in self._keys
 
     def add(self, node_id: bytes) -> None:
         """One more."""
-        self._keys.add(int.from_bytes(node_id[:_KEY_OF_ID], "big"))
+        self._keys.add(key_of(node_id))
 
     def encode(self) -> bytes:
         """Eight bytes each, in order."""
         return np.sort(np.fromiter(self._keys, np.uint64, len(self._keys))).astype(">u8").tobytes()
 
     @classmethod
-    def decode(cls, data: bytes) -> "WholeNodes":
+    def decode(cls, data: bytes, *, since: datetime) -> "WholeNodes":
         """What `encode` made."""
-        return cls(np.frombuffer(data, ">u8").tolist())
+        return cls(np.frombuffer(data, ">u8").tolist(), since=since)
 
 
 class CheckMemory:
@@ -127,11 +127,10 @@ class CheckMemory:
         since = self._earlier.nodes_since
         if since is None or not kept or not self._is_believed(since):
             return WholeNodes()
-        self._nodes_since = since
-        return WholeNodes.decode(self._earlier.nodes)
+        return WholeNodes.decode(self._earlier.nodes, since=since)
 
-    def note(self, pack: PackName, size: int, digest: int) -> None:
-        """All of this pack was read and is in order."""
+    def note(self, pack: PackName, size: int, digest: int | None) -> None:
+        """All of this pack was read and is in order; `digest` is that of its trailer, if it is known."""
         self._packs[str(pack)] = VerifiedPack(size=size, at=self._clock.now(), digest=digest)
 
     def note_index_objects(self, names: Iterable[str]) -> None:
@@ -141,7 +140,7 @@ class CheckMemory:
     def note_whole(self, nodes: WholeNodes) -> None:
         """These, with those that were believed, have everything below them in packs that are noted."""
         self._nodes = nodes.encode()
-        self._nodes_since = self._nodes_since or self._clock.now()
+        self._nodes_since = nodes.since or self._clock.now()
 
     def forget(self, pack: PackName) -> None:
         """It is not in order."""
@@ -154,7 +153,7 @@ class CheckMemory:
             packs={name: pack for name, pack in sorted(self._packs.items()) if name in names},
             index_objects=list(self._index_objects),
             nodes=self._nodes,
-            nodes_since=self._nodes_since if self._nodes else None,
+            nodes_since=self._nodes_since,
         )
         seal = self._vault.sealer(self._key)
         replace_object(self._store, self._name, seal(document, self._name))

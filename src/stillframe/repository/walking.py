@@ -12,13 +12,19 @@ import numpy as np
 from stillframe.errors import StoredDataCorrupt
 from stillframe.repository.content import ContentReader
 from stillframe.repository.extents import blocks_of, leaf_count
-from stillframe.repository.format import CHUNK_BYTES, ID_BYTES, ContentKind
-from stillframe.repository.nodes import DirectoryRecord, FileKind, FileRecord, MapInner, MapLeaf, decode
+from stillframe.repository.format import CHUNK_BYTES, ContentKind
+from stillframe.repository.nodes import (
+    DirectoryRecord,
+    FileKind,
+    FileRecord,
+    MapInner,
+    MapLeaf,
+    decode,
+    split_ids,
+)
 from stillframe.repository.reflist import load_refs
-from stillframe.repository.rows import Keys
+from stillframe.repository.rows import KEY_OF_ID, Keys
 
-KEY_OF_ID = 8
-"""Leading bytes of an id that needed content is remembered by."""
 _LARGEST = 64 << 20
 _OVERHEAD = 400
 """Bytes that an entry takes beside what it holds, about."""
@@ -47,8 +53,8 @@ class Reached(NamedTuple):
     def nodes(self) -> Iterator[_Node]:
         """The nodes it refers to."""
         yield from self.lists
-        for at in range(0, len(self.below), ID_BYTES):
-            yield _Node(self.kind, self.below[at : at + ID_BYTES])
+        for node_id in split_ids(self.below):
+            yield _Node(self.kind, node_id)
 
 
 class NodeMemory:
@@ -187,7 +193,7 @@ def _of_files(records: list[FileRecord]) -> Reached:
 
 
 def _keys(ids: bytes) -> bytes:
-    return b"".join(ids[at : at + KEY_OF_ID] for at in range(0, len(ids), ID_BYTES))
+    return b"".join(content_id[:KEY_OF_ID] for content_id in split_ids(ids))
 
 
 def _size(reached: Reached) -> int:

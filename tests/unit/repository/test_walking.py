@@ -8,7 +8,8 @@ import pytest
 from stillframe.domain.identifiers import SnapshotId
 from stillframe.repository import Repository
 from stillframe.repository.format import NODES
-from stillframe.repository.walking import KEY_OF_ID, NodeMemory, Reached, TreeWalk
+from stillframe.repository.rows import KEY_OF_ID
+from stillframe.repository.walking import NodeMemory, Reached, TreeWalk
 from support.objectstore import FaultyStore, MemoryObjectStore
 from support.repository import BLOCK, KEY, contents, facts, keys_in, page, store_files
 from support.repository_index import reads
