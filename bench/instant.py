@@ -6,6 +6,7 @@ first command to the first answer of a server that was started on what it brough
 
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -53,7 +54,8 @@ def run_instant(house: Warehouse, source: Source, *, rounds: int, console: Conso
 
 def own_restores(house: Warehouse, source: Source, *, rounds: int, console: Console) -> list[Found]:
     """Restores of one new snapshot, each into an empty namespace; durations in seconds, sizes in bytes."""
-    snapshot = f"instant-{source.namespace}"
+    # More than one section of a run may do this with the same namespace.
+    snapshot = f"instant-{uuid.uuid4().hex[:8]}"
     house.snapshot(source.namespace, snapshot)
     return [_ours(house, source, snapshot, number, console) for number in range(rounds)]
 
