@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PIN := --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
 	--strip-extras --no-header
+# Where Python is told to keep no bytecode, every start of the service would compile it again.
+COMPILE := $(BIN)/python -m compileall -q src
 # One more than there are processors: tests wait for servers half of their time.
 JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
@@ -39,7 +41,8 @@ test-store: $(VENV)/.dev ## Kills, losses of power, wrong answers and bit rot, a
 		tests/integration/repository/test_bit_rot.py tests/unit/repository/test_sweep_and_check.py
 
 test-crash: $(VENV)/.dev ## The whole crash matrix
-	STILLFRAME_CRASH_POINTS=all $(BIN)/python -m pytest -n $(JOBS) -m crash --timeout 3600
+	STILLFRAME_CRASH_POINTS=all $(BIN)/python -m pytest -n $(JOBS) --timeout 3600 \
+		tests/crash tests/integration/service/test_first_start.py
 
 test-equivalence: $(VENV)/.dev ## Incremental snapshots against full copies, through a long random schedule
 	STILLFRAME_EQUIVALENCE_OPERATIONS=10000 $(BIN)/python -m pytest --timeout 14400 \
@@ -82,11 +85,13 @@ $(BIN)/python:
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
 	@test -e $(VENV)/.dev || $(PIP) install --no-deps --require-hashes -r requirements/runtime.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(COMPILE)
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.bench: requirements/bench.txt $(VENV)/.dev

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from support.crash_checks import check_everything
+from support.crash_ground import Ground
 from support.crash_operations import OPERATIONS, CrashOperation, World, make_world
 from support.crash_processes import Process, kill, of_role
-from support.crash_rig import PATIENCE, NotNow, Rig
+from support.crash_rig import PATIENCE, NotNow
 
 pytestmark = pytest.mark.crash
 
@@ -85,35 +86,12 @@ def chosen_points() -> list[Point]:
     return [points[number * stride + number * 5 % stride] for number in range(FEWER_POINTS)]
 
 
-class Ground:
-    """The service that the points of this test process share, and how long its operations take."""
+class Timed(Ground):
+    """Knows how long operations take on this machine."""
 
     def __init__(self) -> None:
+        super().__init__(make_world)
         self.durations: dict[str, float] = {}
-        self._world: World | None = None
-
-    @contextlib.contextmanager
-    def world(self) -> Iterator[World]:
-        """The known state; it is given up when what is done with it fails."""
-        if self._world is None:
-            rig = Rig()
-            try:
-                self._world = make_world(rig.start())
-            except BaseException:
-                rig.tear_down()
-                raise
-        try:
-            yield self._world
-        except BaseException as error:
-            error.add_note(self._world.rig.tail(120))
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End the service."""
-        world, self._world = self._world, None
-        if world is not None:
-            world.rig.tear_down()
 
     def duration(self, operation: str, world: World) -> float:
         """Seconds from the request to the end of the operation, undisturbed."""
@@ -130,15 +108,15 @@ class Ground:
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Ground]:
+def ground() -> Iterator[Timed]:
     """What the points share."""
-    shared = Ground()
+    shared = Timed()
     yield shared
     shared.close()
 
 
 @pytest.mark.parametrize("point", chosen_points(), ids=str)
-def test_a_crash_leaves_all_or_nothing(point: Point, ground: Ground) -> None:
+def test_a_crash_leaves_all_or_nothing(point: Point, ground: Timed) -> None:
     with ground.world() as world:
         duration = ground.duration(point.operation, world)
         operation = OPERATIONS[point.operation]()

@@ -27,13 +27,13 @@ from stillframe.repository import (
     SnapshotReader,
 )
 from support.backup import new_repository, take
-from support.postgres import SMALL, reachable_directory, running_namespace
+from support.postgres import QUIET, reachable_directory, running_namespace
 
-QUIET = replace(
-    SMALL,
+UNDISTURBED = replace(
+    QUIET,
     max_prepared_transactions=5,
     # Nothing may happen between the two copies that are compared.
-    extra={**SMALL.extra, "autovacuum": "off", "checkpoint_timeout": "1d"},
+    extra={**QUIET.extra, "checkpoint_timeout": "1d"},
 )
 FIRST_USER_OID = 16384
 _PART = 16 * MEGABYTE
@@ -81,7 +81,7 @@ class Rig:
 
 
 @contextmanager
-def equivalence_rig(settings: ServerSettings = QUIET) -> Iterator[Rig]:
+def equivalence_rig(settings: ServerSettings = UNDISTURBED) -> Iterator[Rig]:
     """A rig on a new namespace."""
     with (
         running_namespace(settings) as cluster,

@@ -22,7 +22,7 @@ from stillframe.postgres.identity import clean_environment
 from stillframe.postgres.pages import PAGE_SIZE, page_lsns
 from stillframe.postgres.settings import SERVICE_ROLE, ServerSettings
 from stillframe.repository import SnapshotDocument
-from support.equivalence import FIRST_USER_OID, QUIET, Rig, repositories
+from support.equivalence import FIRST_USER_OID, UNDISTURBED, Rig, repositories
 from support.postgres import reachable_directory, running_namespace
 
 SEEN_IN = 180006
@@ -226,7 +226,7 @@ def _summary(odd: list[Difference]) -> str:
 
 
 @contextmanager
-def native_rig(settings: ServerSettings = QUIET) -> Iterator[NativeRig]:
+def native_rig(settings: ServerSettings = UNDISTURBED) -> Iterator[NativeRig]:
     """A rig on a new namespace, with room for the native copies."""
     with (
         running_namespace(settings) as cluster,

@@ -21,7 +21,7 @@ from stillframe.postgres.cluster import StopMode
 from stillframe.postgres.connection import connect
 from stillframe.repository import AncestryEntry
 from support.backup import restored
-from support.equivalence import QUIET, Rig, equivalence_rig
+from support.equivalence import UNDISTURBED, Rig, equivalence_rig
 from support.equivalence_native import NativeRig, native_rig
 from support.postgres import login
 
@@ -96,7 +96,7 @@ class Schedule:
         self.timeline += 1
         self.log.append(f"restored on timeline {self.timeline}")
         copy = self.stack.enter_context(restored(self.rig.repository, origin, timeline=self.timeline))
-        copy.write_settings(QUIET)
+        copy.write_settings(UNDISTURBED)
         copy.reload()
         facts = origin.facts
         fork = AncestryEntry(lineage_id=facts.lineage_id, timeline=facts.timeline, fork_lsn=facts.stop_lsn)
@@ -278,7 +278,7 @@ def _restart(now: Schedule) -> None:
     mode = now.rng.choice([StopMode.FAST, StopMode.KILL, StopMode.IMMEDIATE])
     now.log.append(f"restart after {mode.name}")
     now.rig.cluster.stop(mode)
-    now.rig.cluster.start(QUIET)
+    now.rig.cluster.start(UNDISTURBED)
 
 
 def _snapshot(now: Schedule) -> None:

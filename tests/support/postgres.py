@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,8 @@ SMALL = ServerSettings(
     # Tests kill processes, not machines.
     extra={"fsync": "off"},
 )
+# Pages change when a test changes them, and at no other time.
+QUIET = replace(SMALL, extra={**SMALL.extra, "autovacuum": "off"})
 
 
 def machine() -> tuple[ServerIdentity, Installation]:

@@ -3,6 +3,7 @@
 It belongs to nobody: it goes on when the service ends or is killed, until everything is there or it is told to stop.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ _SWITCH_SECONDS = 0.0005
 
 def main() -> int:
     """The hydrator as a program of its own: settings and order come as two lines of standard input."""
+    # What is imported stays: no collection of garbage has to go through it.
+    gc.freeze()
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=HydratorOrder)
     configure_logging(settings.log_level, json=settings.log_json)

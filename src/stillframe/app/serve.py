@@ -3,6 +3,7 @@
 This module imports little, so that the catalog's server and the worker are on their way while the rest loads.
 """
 
+import gc
 import os
 import signal
 import threading
@@ -57,6 +58,7 @@ def serve(
         from stillframe.app.service import Service  # noqa: PLC0415
         from stillframe.app.worker import ParentPipe, run_worker  # noqa: PLC0415
 
+        _keep_what_is_imported()
         catalog_started.result()
         worker = Worker(settings)
         worker.start(lambda pipe: run_worker(settings, ParentPipe(pipe), machine))
@@ -118,6 +120,12 @@ def _in_use(settings: Settings) -> dict[str, str]:
         "message": f"Another service already runs on {settings.paths.root}.",
         "hint": "Use that one, or choose another directory with --data.",
     }
+
+
+def _keep_what_is_imported() -> None:
+    """No collection of garbage goes through it ever again, here and in forks, and their memory stays shared."""
+    gc.freeze()
+    gc.enable()
 
 
 def _in_background(action: Callable[[], None]) -> "Future[None]":

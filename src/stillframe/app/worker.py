@@ -4,6 +4,7 @@ It belongs to one service process and ends with it: a pipe from there reaches it
 however it went. Work that is cut off by this is found again at the next start.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ _HANDOVER_SECONDS = 30.0
 
 def main() -> int:
     """The worker as a program of its own: settings come as the first line of standard input."""
+    # What is imported stays: no collection of garbage has to go through it.
+    gc.freeze()
     parent = ParentPipe(sys.stdin.fileno())
     settings = Settings.model_validate_json(parent.first_line())
     configure_logging(settings.log_level, json=settings.log_json)

@@ -1,5 +1,6 @@
 """`stillframe serve`."""
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,8 @@ def serve(
     Prints one line with the endpoint when it is ready. Settings come from these options, before STILLFRAME_*
     variables, before the file named by --config or STILLFRAME_CONFIG, before the defaults.
     """
+    # Until everything is imported there is no garbage worth looking for; the service goes on with it then.
+    gc.disable()
     from stillframe.app import serve as run_service
     from stillframe.config import load_settings
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -50,7 +51,9 @@ ARRIVAL_FILE = "stillframe.arriving"
 
 _SOCKET_PATH_LIMIT = 107
 _START_LOG = "start.log"
+_LOG_PREFIXES = ("start", "postgresql")
 _LOG_TAIL_BYTES = 4000
+_COLLECTOR_SECONDS = 1.0
 _LONGEST_PAUSE = 0.005
 """Between two looks at a server that starts: somebody waits for it, and a look costs a fiftieth of that."""
 
@@ -287,7 +290,7 @@ class Cluster:
         pause = 0.002
         while not self._accepts(pid):
             if not is_alive(pid):
-                raise ServerUnavailable(f"The PostgreSQL server ended while it started: {self.log_tail()}")
+                raise ServerUnavailable(f"The PostgreSQL server ended while it started: {self._last_words()}")
             if time.monotonic() >= until:
                 self.stop(StopMode.FAST, deadline=10)
                 raise ServerUnavailable(
@@ -311,15 +314,30 @@ class Cluster:
 
     def log_tail(self) -> str:
         """The last lines of the server's newest log, for an error message; never empty."""
-        try:
-            logs = [path for path in self.log_directory.glob("*.log") if path.stat().st_size]
-            newest = max(logs, key=lambda path: path.stat().st_mtime_ns)
+        with suppress(OSError, ValueError):
+            newest = self._newest_log()
             with newest.open("rb") as file:
                 file.seek(max(newest.stat().st_size - _LOG_TAIL_BYTES, 0))
                 lines = file.read().decode(errors="replace").strip().splitlines()
-        except (OSError, ValueError):
-            return "(it wrote no log)"
-        return " | ".join(line.strip() for line in lines[-8:]) or "(it wrote no log)"
+            return " | ".join(line.strip() for line in lines[-8:])
+        return "(it wrote no log)"
+
+    def _last_words(self) -> str:
+        """The end of the log of a server that has ended; its log collector outlives it until all is written."""
+        until = time.monotonic() + _COLLECTOR_SECONDS
+        while server_processes(self.data_directory) and time.monotonic() < until:
+            time.sleep(_LONGEST_PAUSE)
+        return self.log_tail()
+
+    def _newest_log(self) -> Path:
+        """The one written last that is not empty. Raises ValueError when there is none, or OSError."""
+        logs = [
+            path
+            for path in self.log_directory.glob("*.log")
+            if path.name.startswith(_LOG_PREFIXES) and path.stat().st_size
+        ]
+        # The clock of file systems is coarse: of two at the same time, the collector's is the later one.
+        return max(logs, key=lambda path: (path.stat().st_mtime_ns, path.name != _START_LOG))
 
     # --- while its files arrive -----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import connect
 from stillframe.repository import Repository
 from support.backup import new_repository
-from support.postgres import login, pgbench, reachable_directory, running_namespace
+from support.postgres import QUIET, login, pgbench, reachable_directory, running_namespace
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def repository() -> Iterator[Repository]:
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Cluster]:
     """Several databases, roles, sequences, large objects, TOAST, unlogged and in-place tablespace tables."""
-    with running_namespace() as cluster:
+    with running_namespace(QUIET) as cluster:
         _fill_dev(cluster)
         _fill_tablespace(cluster)
         pgbench(cluster, "-i", "-q", "-s", "2")

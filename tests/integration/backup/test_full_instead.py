@@ -14,7 +14,7 @@ from stillframe.errors import Cancelled
 from stillframe.postgres.connection import connect
 from stillframe.postgres.wal_summaries import SummariesUnusable, wait_until_summarized
 from stillframe.repository import CaptureMode
-from support.equivalence import QUIET, Rig, assert_same, equivalence_rig, summary_files
+from support.equivalence import UNDISTURBED, Rig, assert_same, equivalence_rig, summary_files
 from support.postgres import login
 
 pytestmark = pytest.mark.integration
@@ -129,7 +129,7 @@ def _checkpoint(rig: Rig) -> None:
 
 
 def _set(rig: Rig, **settings: str) -> None:
-    rig.cluster.write_settings(replace(QUIET, extra={**QUIET.extra, **settings}))
+    rig.cluster.write_settings(replace(UNDISTURBED, extra={**UNDISTURBED.extra, **settings}))
     rig.cluster.reload()
     with connect(rig.cluster) as session:
         for _ in range(200):
@@ -145,4 +145,4 @@ def _checksums(rig: Rig, change: str) -> None:
     command = [program, change, "--no-sync", "-D", str(rig.cluster.data_directory)]
     result = rig.cluster.identity.run(command, deadline=60)
     assert result.returncode == 0, result.stderr
-    rig.cluster.start(QUIET)
+    rig.cluster.start(UNDISTURBED)

@@ -16,7 +16,7 @@ from stillframe.postgres.connection import connect
 from stillframe.postgres.pages import PAGE_SIZE, new_pages
 from stillframe.repository import AncestryEntry, CaptureMode, FileEntry, SnapshotWriter
 from support.backup import restored
-from support.equivalence import QUIET, Rig, equivalence_rig, summary_files
+from support.equivalence import UNDISTURBED, Rig, equivalence_rig, summary_files
 from support.postgres import login
 
 pytestmark = pytest.mark.integration
@@ -282,13 +282,13 @@ def test_a_server_that_was_killed_and_recovered_meanwhile(rig: Rig) -> None:
         admin.execute("INSERT INTO survivor SELECT generate_series(1, 20000)")
         rig.cluster.stop(StopMode.KILL)
         admin.close()
-    rig.cluster.start(QUIET)
+    rig.cluster.start(UNDISTURBED)
     run(rig, "DELETE FROM survivor WHERE n < -19000")
     rig.verified()
 
 
 def test_pages_that_a_crash_left_without_any_wal_are_in_the_copy(rig: Rig) -> None:
-    lazy = replace(QUIET, extra={**QUIET.extra, "wal_writer_delay": "10s"})
+    lazy = replace(UNDISTURBED, extra={**UNDISTURBED.extra, "wal_writer_delay": "10s"})
     rig.cluster.write_settings(lazy)
     rig.cluster.reload()
     run(rig, "CREATE TABLE stretched AS SELECT n, repeat('g', 700) AS t FROM generate_series(1, 100) AS n")
@@ -300,7 +300,7 @@ def test_pages_that_a_crash_left_without_any_wal_are_in_the_copy(rig: Rig) -> No
         admin.execute("INSERT INTO stretched SELECT n, repeat('l', 700) FROM generate_series(1, 300) AS n")
         rig.cluster.stop(StopMode.KILL)
         admin.close()
-    rig.cluster.start(QUIET)
+    rig.cluster.start(UNDISTURBED)
     assert place.stat().st_size > before
     rig.verified()
 
@@ -309,7 +309,7 @@ def test_the_first_snapshot_of_a_restored_cluster_is_incremental_to_the_one_it_c
     run(rig, "CREATE TABLE travelled AS SELECT n, repeat('t', 300) AS t FROM generate_series(1, 9000) AS n")
     origin = rig.capture()
     with restored(rig.repository, origin, timeline=7) as copy:
-        copy.write_settings(QUIET)
+        copy.write_settings(UNDISTURBED)
         copy.reload()
         child = replace(
             rig,

@@ -18,7 +18,7 @@ from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.connection import connect
 from stillframe.postgres.pages import PAGE_SIZE, new_pages
 from stillframe.postgres.wal_summaries import FOLDER, NO_LIMIT, Blocks, ForkChanges, merge_summaries
-from support.equivalence import QUIET, Rig, equivalence_rig, summary_files
+from support.equivalence import UNDISTURBED, Rig, equivalence_rig, summary_files
 from support.equivalence_native import SEEN_IN, Difference, Fault, NativeTools, differences, start_of
 from support.postgres import cluster_in, login, reachable_directory, stopped_at_the_end
 
@@ -233,7 +233,7 @@ def _rows(pair: Pair, combined: Path, tables: Sequence[str]) -> tuple[Rows, Rows
         if (owner := copy.identity.owner) is not None:
             subprocess.run(["chown", "-R", "{}:{}".format(*owner), str(copy.data_directory)], check=True)
         with stopped_at_the_end(copy):
-            copy.start(QUIET)
+            copy.start(UNDISTURBED)
             return {name: _count(copy, name) for name in tables}, expected
 
 

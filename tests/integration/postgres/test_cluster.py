@@ -184,3 +184,17 @@ def _wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_the_reason_is_looked_for_in_what_the_server_wrote_last_and_nowhere_else() -> None:
+    with reachable_directory() as directory:
+        cluster = cluster_in(directory)
+        assert cluster.log_tail() == "(it wrote no log)"
+        cluster.log_directory.mkdir()
+        for name, age in (("hydrator.log", 0), ("start.log", 10), ("postgresql-Mon.log", 10)):
+            path = cluster.log_directory / name
+            path.write_text(f"this is {name}\n")
+            os.utime(path, (time.time() - age, 1_000_000_000 - age))
+        assert cluster.log_tail() == "this is postgresql-Mon.log"
+        os.utime(cluster.log_directory / "start.log")
+        assert cluster.log_tail() == "this is start.log"

@@ -1,18 +1,34 @@
 """A process that dies while nothing is going on comes back by itself, where clients look for it."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from support.crash_checks import check_everything
-from support.crash_operations import BASE, make_world
+from support.crash_ground import Ground
+from support.crash_operations import BASE, World, make_world
 from support.crash_processes import kill, of_role
 from support.crash_rig import Rig, eventually
 
 pytestmark = pytest.mark.integration
 
 
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    """What the tests share."""
+    shared = Ground(make_world)
+    yield shared
+    shared.close()
+
+
 @pytest.mark.parametrize("role", ["postmaster", "endpoint", "worker"])
-def test_what_was_killed_is_started_again_on_the_same_port(rig: Rig, role: str) -> None:
-    world = make_world(rig.start())
+def test_what_was_killed_is_started_again_on_the_same_port(ground: Ground, role: str) -> None:
+    with ground.world() as world:
+        _require_it_comes_back(world, role)
+
+
+def _require_it_comes_back(world: World, role: str) -> None:
+    rig = world.rig
     port = world.login(BASE).port
     gone = of_role(rig.processes(), role)
     assert gone

@@ -1,5 +1,6 @@
 """A table restore that is cut off ends, leaves nothing private, and brings the table whole or not at all."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from stillframe.app.composition import build_runner
 from stillframe.domain.operation import OperationStatus
 from stillframe.domain.table_restore import TableRestoreStatus
 from support.crash_checks import check_directories, check_processes
+from support.crash_ground import Ground
 from support.crash_operations import BASE, World
 from support.crash_processes import kill, of_role
 from support.crash_rig import Rig, eventually
@@ -25,8 +27,8 @@ SLOW = (
 )
 
 
-def _world(rig: Rig) -> World:
-    world = World(rig=rig.start())
+def _make_world(rig: Rig) -> World:
+    world = World(rig=rig)
     world.add_namespace(BASE)
     with world.login(BASE).connect("dev") as connection:
         for statement in SLOW:
@@ -34,6 +36,29 @@ def _world(rig: Rig) -> World:
     rig.client().create_snapshot(namespaceName=BASE, snapshotName="good")
     rig.settle()
     return world
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    """What the tests share: a namespace with tables that take their time, and its snapshot `good`."""
+    shared = Ground(_make_world)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def world(ground: Ground) -> Iterator[World]:
+    """The shared one; a table that came back goes again."""
+    with ground.world() as shared:
+        yield shared
+        with shared.login(BASE).connect("dev") as connection:
+            connection.execute("DROP TABLE IF EXISTS back")
+
+
+@pytest.fixture
+def rig(world: World) -> Rig:
+    """The service that is hurt."""
+    return world.rig
 
 
 def _ask(rig: Rig, table: str) -> str:
@@ -82,8 +107,9 @@ def _phase(rig: Rig, phase: str) -> None:
 
 @pytest.mark.parametrize("role", ["worker", "service", "postmaster"])
 @pytest.mark.parametrize("phase", ["copying the rows", "building the indexes"])
-def test_a_restore_that_was_cut_off_brings_the_table_whole_or_fails(rig: Rig, role: str, phase: str) -> None:
-    world = _world(rig)
+def test_a_restore_that_was_cut_off_brings_the_table_whole_or_fails(
+    rig: Rig, world: World, role: str, phase: str
+) -> None:
     request_id = _ask(rig, "precious")
     eventually(lambda: _phase(rig, phase), seconds=30, told=f"no phase {phase}", rig=rig)
     kill(of_role(rig.processes(), role))
@@ -97,8 +123,7 @@ def test_a_restore_that_was_cut_off_brings_the_table_whole_or_fails(rig: Rig, ro
     _check_nothing_left(world)
 
 
-def test_a_service_that_is_stopped_ends_the_restore_and_leaves_nothing(rig: Rig) -> None:
-    world = _world(rig)
+def test_a_service_that_is_stopped_ends_the_restore_and_leaves_nothing(rig: Rig, world: World) -> None:
     request_id = _ask(rig, "precious")
     eventually(lambda: _phase(rig, "building the indexes"), seconds=30, told="no such phase", rig=rig)
     assert rig.terminate() == 0
@@ -111,14 +136,13 @@ def test_a_service_that_is_stopped_ends_the_restore_and_leaves_nothing(rig: Rig)
     _check_nothing_left(world)
 
 
-def test_a_table_that_had_arrived_before_the_crash_is_not_refused_as_existing(rig: Rig) -> None:
-    world = _world(rig)
+def test_a_table_that_had_arrived_before_the_crash_is_not_refused_as_existing(rig: Rig, world: World) -> None:
     request_id = _ask(rig, "plain")
     rig.settle()
     assert _status(rig, request_id)["status"] == "SUCCEEDED"
     with rig.parts() as parts:
         with parts.catalog.transaction() as transaction:
-            restore = next(iter(transaction.table_restores.list()))
+            (restore,) = (one for one in transaction.table_restores.list() if str(one.id) == request_id)
             # As a crash between the commit in the namespace and that in the catalog leaves it.
             transaction.table_restores.change({"status": TableRestoreStatus.IN_PROGRESS}, id=restore.id)
             transaction.operations.change(

@@ -183,9 +183,16 @@ BROKEN: dict[str, tuple[object, str, object]] = {
 }
 
 
-def wander_far(keys: SwitchedKeys) -> None:
+NOTICED_AT = {
+    "what those who ended left behind is not looked at": 149,
+    "condemned packs go whatever is needed of them": 120,
+}
+"""Seeds of histories that noticed what few do: they go first, which saves the search and takes nothing from it."""
+
+
+def wander_far(keys: SwitchedKeys, first: int) -> None:
     """Histories until one breaks a promise, or there have been many."""
-    for seed in range(400):
+    for seed in itertools.chain([first], range(400)):
         with history(keys) as made:
             wander(made, seed)
 
@@ -197,4 +204,4 @@ def test_the_model_notices_a_protocol_that_is_broken(machine: type[Collection], 
         mock.patch.object(target, name, replacement),
         pytest.raises((AssertionError, ObjectMissing, ExceptionGroup)),
     ):
-        wander_far(machine.keys)
+        wander_far(machine.keys, NOTICED_AT.get(broken, 0))
