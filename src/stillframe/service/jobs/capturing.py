@@ -1,8 +1,8 @@
 """The job that takes a snapshot, and what a final snapshot shares with it."""
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stillframe.backup.capture import CaptureRequest, Remarks, capture
@@ -13,19 +13,32 @@ from stillframe.domain.lsn import Lsn
 from stillframe.domain.namespace import Incarnation, Namespace
 from stillframe.domain.operation import Operation, OperationStatus
 from stillframe.domain.snapshot import Snapshot, SnapshotProgress, SnapshotStatus
+from stillframe.domain.workgroup import Workgroup
 from stillframe.errors import InternalError, ObjectMissing, ServerUnavailable
 from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument
 from stillframe.service.captures import Captured
 from stillframe.service.foundation import Foundation
-from stillframe.service.jobs.parents import choose_parent
+from stillframe.service.jobs.parents import choose_parent, possible_parents
 from stillframe.service.jobs.runner import Failure
-from stillframe.service.jobs.states import free_in, free_namespace, load_namespace
+from stillframe.service.jobs.states import free_in, free_namespace
 from stillframe.service.jobs.watch import Watch, watching
 from stillframe.service.repositories import Repositories
 from stillframe.service.room import require_room
 from stillframe.service.servers import Servers
 
 CUT_OFF = "The service ended while the snapshot was being taken."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What the catalog knows of a snapshot that is to be taken."""
+
+    snapshot: Snapshot
+    tags: Mapping[str, str]
+    namespace: Namespace
+    workgroup: Workgroup | None
+    incarnation: Incarnation
+    parents: Sequence[SnapshotId]
 
 
 class Capturer:
@@ -37,19 +50,18 @@ class Capturer:
         self._repositories = repositories
         self._memory = ListingMemory()
 
-    def take(self, operation: Operation, namespace: Namespace, snapshot_id: SnapshotId, watch: Watch) -> None:
+    def take(self, operation: Operation, snapshot_id: SnapshotId, watch: Watch) -> None:
         """Make the snapshot AVAILABLE. Raises what the capture raises; nothing of it is visible then."""
-        snapshot = self._find(snapshot_id)
-        if snapshot.status is not SnapshotStatus.CREATING:
-            raise InternalError(
-                f"The snapshot to be taken is {snapshot.status.value} already", snapshot=str(snapshot_id)
-            )
+        order = self._order(operation, snapshot_id)
+        if order.snapshot.status is not SnapshotStatus.CREATING:
+            status = order.snapshot.status.value
+            raise InternalError(f"The snapshot to be taken is {status} already", snapshot=str(snapshot_id))
         with watching(
             watch,
             publish=lambda progress: self._publish(operation, snapshot_id, progress),
             cancel_requested=lambda: self._cancel_requested(operation.id),
         ):
-            document, remarks = self._capture(namespace, snapshot, watch)
+            document, remarks = self._capture(order, watch)
         # One transaction: each costs a write that is waited for.
         with self._base.catalog.transaction() as transaction:
             _note(transaction, operation, remarks)
@@ -86,22 +98,13 @@ class Capturer:
                 )
             free_in(self._base, transaction, operation, failure)
 
-    def _capture(
-        self, namespace: Namespace, snapshot: Snapshot, watch: Watch
-    ) -> tuple[SnapshotDocument, Remarks]:
+    def _capture(self, order: _Order, watch: Watch) -> tuple[SnapshotDocument, Remarks]:
         require_room(self._base.settings.paths.root, 0)
+        snapshot, incarnation = order.snapshot, order.incarnation
         repository = self._repositories.of(snapshot.region)
-        with self._base.catalog.transaction() as transaction:
-            workgroup = transaction.workgroups.find(namespace_id=namespace.id)
-            incarnation = transaction.incarnations.find(id=namespace.incarnation_id)
-            tags = {tag.key: tag.value for tag in transaction.tags.list(resource_arn=snapshot.arn)}
-        if incarnation is None:
-            raise InternalError(
-                "The namespace's incarnation is not in the catalog", namespace=str(namespace.id)
-            )
-        parent = choose_parent(self._base, self._repositories, namespace, incarnation, snapshot)
+        parent = choose_parent(repository, incarnation, order.parents)
         with (
-            self._servers.running(namespace, workgroup) as cluster,
+            self._servers.running(order.namespace, order.workgroup) as cluster,
             repository.begin_snapshot(
                 snapshot_id=snapshot.id,
                 key_id=snapshot.kms_key_id,
@@ -111,7 +114,7 @@ class Capturer:
         ):
             request = CaptureRequest(
                 lineage_id=incarnation.lineage_id,
-                attributes=_attributes(snapshot, tags),
+                attributes=_attributes(snapshot, order.tags),
                 ancestry=_ancestry(incarnation),
                 clock=self._base.clock,
                 threads=self._base.settings.copy_threads,
@@ -120,12 +123,29 @@ class Capturer:
             document = capture(cluster, writer, request, progress=watch.progress, cancel=watch.cancel)
         return document, request.remarks
 
-    def _find(self, snapshot_id: SnapshotId) -> Snapshot:
+    def _order(self, operation: Operation, snapshot_id: SnapshotId) -> _Order:
+        """All of it in one transaction: somebody waits for the snapshot, and each takes milliseconds."""
         with self._base.catalog.transaction() as transaction:
             snapshot = transaction.snapshots.find(id=snapshot_id)
-        if snapshot is None:
-            raise InternalError("The snapshot to be taken is not in the catalog", snapshot=str(snapshot_id))
-        return snapshot
+            namespace = transaction.namespaces.find(id=operation.namespace_id)
+            if snapshot is None or namespace is None:
+                raise InternalError(
+                    "The snapshot to be taken, or its namespace, is not in the catalog",
+                    snapshot=str(snapshot_id),
+                )
+            incarnation = transaction.incarnations.find(id=namespace.incarnation_id)
+            if incarnation is None:
+                raise InternalError(
+                    "The namespace's incarnation is not in the catalog", namespace=str(namespace.id)
+                )
+            return _Order(
+                snapshot=snapshot,
+                tags={tag.key: tag.value for tag in transaction.tags.list(resource_arn=snapshot.arn)},
+                namespace=namespace,
+                workgroup=transaction.workgroups.find(namespace_id=namespace.id),
+                incarnation=incarnation,
+                parents=possible_parents(transaction, incarnation, snapshot),
+            )
 
     def _publish(self, operation: Operation, snapshot_id: SnapshotId, progress: SnapshotProgress) -> None:
         moved = {
@@ -158,8 +178,7 @@ class CreateSnapshot:
         if operation.attempts > 1:
             self._finish_or_fail(operation, snapshot_id)
             return
-        namespace, _ = load_namespace(self._base, operation)
-        self._capturer.take(operation, namespace, snapshot_id, watch)
+        self._capturer.take(operation, snapshot_id, watch)
         free_namespace(self._base, operation)
 
     def give_up(self, operation: Operation, failure: Failure) -> None:

@@ -175,8 +175,8 @@ class DeleteNamespace:
         """Nobody writes to a namespace without a workgroup, so after a crash it is taken again."""
         if self._capturer.recover(snapshot_id):
             return
-        stored = self._servers.ensure_storage(namespace, None)
-        self._capturer.take(operation, stored, snapshot_id, watch)
+        self._servers.ensure_storage(namespace, None)
+        self._capturer.take(operation, snapshot_id, watch)
 
     def _forget(self, operation: Operation, namespace: Namespace) -> None:
         with self._base.catalog.transaction() as transaction:
