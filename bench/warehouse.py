@@ -215,7 +215,11 @@ class Warehouse:
 
     def require_success(self, name: str) -> None:
         """Fail unless the newest operation of a namespace succeeded: one that failed leaves it AVAILABLE, too."""
-        (newest,) = self._operator.list_operations(namespaceName=name, maxResults=1)["operations"]
+        page: dict[str, Any] = {"nextToken": None}
+        while "nextToken" in page:
+            more = {"nextToken": page["nextToken"]} if page["nextToken"] else {}
+            page = self._operator.list_operations(namespaceName=name, **more)
+        newest = page["operations"][-1]
         assert newest["status"] == "succeeded", newest
 
     def await_available(self, name: str) -> None:

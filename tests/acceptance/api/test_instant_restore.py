@@ -23,8 +23,9 @@ from stillframe.postgres.machine import find_machine, namespace_cluster
 from stillframe.postgres.postmaster import is_alive
 from stillframe.service.arrivals import arrival_note, control_socket
 from stillframe.service.hydrations import HydratorOrder
+from support.damage import flip_bit
 from support.local import passable_directory, processes_of, wait_until_alone
-from support.service import Service, Warehouse, running_service, wait_for, warehouse_of
+from support.service import REGION, Service, Warehouse, running_service, wait_for, warehouse_of
 
 pytestmark = pytest.mark.acceptance
 
@@ -301,3 +302,29 @@ def _try(warehouse: Warehouse, statement: str) -> list[tuple[Any, ...]] | None:
         return warehouse.query(statement)
     except psycopg.OperationalError:
         return None
+
+
+def test_a_hydrator_that_waits_for_a_layout_that_fails_goes_with_it(data: Path) -> None:
+    """It is started before the first file is made; here none of them can be."""
+    with (
+        running_service(data=data / "damaged", sweep_seconds=1.0) as service,
+        warehouse_of(service.account(), "shop") as shop,
+    ):
+        shop.snapshot("good")
+        shop.query("CREATE TABLE kept AS SELECT 5 AS five")
+        before = cluster_of(shop).data_directory
+        for pack in (service.local.settings.paths.repository(REGION) / "packs").rglob("*"):
+            if pack.is_file():
+                _damage_all_of(pack)
+        shop.restore(snapshotName="good")
+        newest = service.operator_of(shop.account).list_operations(namespaceName="shop")["operations"][-1]
+        assert (newest["kind"], newest["status"]) == ("restore_from_snapshot", "failed")
+        # Whether it had begun, or was about to.
+        wait_for(lambda: processes_of(data / "damaged"), lambda found: "app.hydrator" not in str(found))
+        wait_for(lambda: list(before.parent.iterdir()), lambda found: found == [before])
+        assert shop.query("SELECT five FROM kept") == [(5,)]
+
+
+def _damage_all_of(file: Path) -> None:
+    for position in range(0, file.stat().st_size, 64):
+        flip_bit(file, position)
