@@ -13,6 +13,7 @@ from psycopg import sql
 
 from bench.measure import Stopwatch, find_child, tree_bytes
 from stillframe import Local
+from stillframe.cli.connection import connect_to
 from stillframe.cli.demo.tpch import TABLES, find_generator, load_tables
 from stillframe.clients import EXTENSION, ClientMaker
 from stillframe.postgres.cluster import Cluster
@@ -215,11 +216,8 @@ class Warehouse:
 
     def require_success(self, name: str) -> None:
         """Fail unless the newest operation of a namespace succeeded: one that failed leaves it AVAILABLE, too."""
-        page: dict[str, Any] = {"nextToken": None}
-        while "nextToken" in page:
-            more = {"nextToken": page["nextToken"]} if page["nextToken"] else {}
-            page = self._operator.list_operations(namespaceName=name, **more)
-        newest = page["operations"][-1]
+        connection = connect_to(self.local.address)
+        *_, newest = connection.every_extension("list_operations", "operations", namespaceName=name)
         assert newest["status"] == "succeeded", newest
 
     def await_available(self, name: str) -> None:

@@ -6,7 +6,6 @@ STILLFRAME_CRASH_POINTS=all they all are.
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from support.crash_checks import check_everything
 from support.crash_ground import Ground
 from support.crash_operations import OPERATIONS, CrashOperation, World, make_world
 from support.crash_processes import Process, kill, of_role
-from support.crash_rig import PATIENCE, NotNow
+from support.crash_rig import ALL_POINTS, PATIENCE, NotNow
 
 pytestmark = pytest.mark.crash
 
@@ -80,7 +79,7 @@ def all_points() -> list[Point]:
 def chosen_points() -> list[Point]:
     """All of them, or a spread in which every operation and every victim appears."""
     points = all_points()
-    if os.environ.get("STILLFRAME_CRASH_POINTS") == "all":
+    if ALL_POINTS:
         return points
     stride = len(points) // FEWER_POINTS
     return [points[number * stride + number * 5 % stride] for number in range(FEWER_POINTS)]
@@ -110,9 +109,8 @@ class Timed(Ground):
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Timed]:
     """What the points share."""
-    shared = Timed()
-    yield shared
-    shared.close()
+    with contextlib.closing(Timed()) as shared:
+        yield shared
 
 
 @pytest.mark.parametrize("point", chosen_points(), ids=str)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from support.crash_operations import World
+from support.crash_operations import BASE, World
 from support.crash_rig import Rig
 
 _TOLD_LINES = 120
@@ -42,3 +42,18 @@ class Ground:
         except BaseException:
             rig.tear_down()
             raise
+
+
+SLOW_FUNCTION = """CREATE FUNCTION slow(int) RETURNS int LANGUAGE sql IMMUTABLE
+    AS 'SELECT $1 FROM (SELECT pg_catalog.pg_sleep(0.02)) AS t'"""
+"""What a constraint or an index on it takes for each row is long enough to be cut off."""
+
+
+def make_namespace(rig: Rig, *statements: str) -> World:
+    """On a service that was just started, the namespace `base`, in whose database `dev` these were executed."""
+    world = World(rig=rig)
+    world.add_namespace(BASE)
+    with world.login(BASE).connect("dev") as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+    return world

@@ -34,6 +34,9 @@ PATIENCE = 30.0
 """Seconds within which everything has to be in order again after a crash."""
 
 READY = 60.0
+ALL_POINTS = os.environ.get("STILLFRAME_CRASH_POINTS") == "all"
+"""Whether every crash is wanted, not a spread of them."""
+
 BUSY = {"CREATING", "MODIFYING", "DELETING"}
 UNFINISHED = {"queued", "running"}
 _PAUSE = 0.05

@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -314,13 +313,14 @@ class Cluster:
 
     def log_tail(self) -> str:
         """The last lines of the server's newest log, for an error message; never empty."""
-        with suppress(OSError, ValueError):
+        try:
             newest = self._newest_log()
             with newest.open("rb") as file:
                 file.seek(max(newest.stat().st_size - _LOG_TAIL_BYTES, 0))
                 lines = file.read().decode(errors="replace").strip().splitlines()
-            return " | ".join(line.strip() for line in lines[-8:])
-        return "(it wrote no log)"
+        except (OSError, ValueError):
+            return "(it wrote no log)"
+        return " | ".join(line.strip() for line in lines[-8:]) or "(it wrote no log)"
 
     def _last_words(self) -> str:
         """The end of the log of a server that has ended; its log collector outlives it until all is written."""

@@ -3,7 +3,6 @@
 STILLFRAME_POWER_CUTS is how often it goes, on each of them.
 """
 
-import itertools
 import logging
 import os
 import random
@@ -48,7 +47,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Disk]:
 def test_a_truncation_that_is_durable_has_its_lowered_tag(place: Disk) -> None:
     """Otherwise a file that was cut off and grew again would be filled with what was cut off."""
     chance, seen = random.Random(_SEED), Counter[str]()
-    for turn in itertools.count():
+    for turn in range(_MOST_TRUNCATIONS):
         root = place.mount_point / f"turn-{turn}"
         beside = place.mount_point.parent / f"turn-{turn}"
         files = Truncated(root, beside, chance)
@@ -61,7 +60,7 @@ def test_a_truncation_that_is_durable_has_its_lowered_tag(place: Disk) -> None:
         seen += files.judge()
         # Files of both kinds say something; how many there are of each, and whether there is any, is chance.
         durable = seen["cut off"] + seen["grown again"]
-        if turn + 1 >= (_TRUNCATIONS if durable else _MOST_TRUNCATIONS):
+        if durable and turn + 1 >= _TRUNCATIONS:
             break
     log.info("truncations %s: %s", place.kind, dict(seen))
     assert durable > 0

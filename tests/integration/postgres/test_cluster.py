@@ -198,3 +198,5 @@ def test_the_reason_is_looked_for_in_what_the_server_wrote_last_and_nowhere_else
         assert cluster.log_tail() == "this is postgresql-Mon.log"
         os.utime(cluster.log_directory / "start.log")
         assert cluster.log_tail() == "this is start.log"
+        (cluster.log_directory / "start.log").write_text("\n")
+        assert cluster.log_tail() == "(it wrote no log)"

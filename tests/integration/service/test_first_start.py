@@ -1,13 +1,12 @@
 """Killed during its very first start, the service starts the next time as if nothing had been."""
 
-import os
 import time
 
 import pytest
 
 from support.crash_operations import BASE, World
 from support.crash_processes import Process, kill, of_role
-from support.crash_rig import PATIENCE, Rig
+from support.crash_rig import ALL_POINTS, PATIENCE, Rig
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +18,7 @@ SPREAD = [(False, 0.2), (True, 0.5), (False, 0.8), (True, 1.1)]
 
 @pytest.mark.parametrize(
     ("whole_machine", "seconds"),
-    CRASHES if os.environ.get("STILLFRAME_CRASH_POINTS") == "all" else SPREAD,
+    CRASHES if ALL_POINTS else SPREAD,
     ids=lambda value: {False: "service", True: "everything"}.get(value, str(value)),
 )
 def test_a_first_start_that_was_cut_off_is_begun_again(

@@ -1,24 +1,14 @@
 """A process that dies while nothing is going on comes back by itself, where clients look for it."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from support.crash_checks import check_everything
 from support.crash_ground import Ground
-from support.crash_operations import BASE, World, make_world
+from support.crash_operations import BASE, World, make_world  # noqa: F401 - what `ground` makes
 from support.crash_processes import kill, of_role
 from support.crash_rig import Rig, eventually
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    """What the tests share."""
-    shared = Ground(make_world)
-    yield shared
-    shared.close()
 
 
 @pytest.mark.parametrize("role", ["postmaster", "endpoint", "worker"])

@@ -8,7 +8,7 @@ import pytest
 
 from stillframe.clients import EXTENSION
 from support.crash_checks import check_directories, check_routes
-from support.crash_ground import Ground
+from support.crash_ground import SLOW_FUNCTION, Ground, make_namespace
 from support.crash_operations import BASE, World
 from support.crash_processes import Process, kill, of_role
 from support.crash_rig import Rig, eventually
@@ -18,28 +18,15 @@ pytestmark = pytest.mark.integration
 
 ROWS = 80
 STATEMENTS = (
-    """CREATE FUNCTION slow(int) RETURNS int LANGUAGE sql IMMUTABLE
-        AS 'SELECT $1 FROM (SELECT pg_catalog.pg_sleep(0.02)) AS t'""",
+    SLOW_FUNCTION,
     f"CREATE TABLE precious AS SELECT generate_series(1, {ROWS}) AS id",
     "CREATE INDEX ON precious (public.slow(id))",
 )
 
 
-def _make_world(rig: Rig) -> World:
-    made = World(rig=rig)
-    made.add_namespace(BASE)
-    with made.login(BASE).connect("dev") as connection:
-        for statement in STATEMENTS:
-            connection.execute(statement.encode())
-    return made
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    """What the tests share: a namespace of whose snapshots a proof takes a second or two."""
-    shared = Ground(_make_world)
-    yield shared
-    shared.close()
+def make_world(rig: Rig) -> World:
+    """A namespace of whose snapshots a proof takes a second or two."""
+    return make_namespace(rig, *STATEMENTS)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from stillframe.app.composition import build_runner
 from stillframe.domain.operation import OperationStatus
 from stillframe.domain.table_restore import TableRestoreStatus
 from support.crash_checks import check_directories, check_processes
-from support.crash_ground import Ground
+from support.crash_ground import SLOW_FUNCTION, Ground, make_namespace
 from support.crash_operations import BASE, World
 from support.crash_processes import kill, of_role
 from support.crash_rig import Rig, eventually
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.integration
 
 ROWS = 60
 SLOW = (
-    """CREATE FUNCTION slow(int) RETURNS int LANGUAGE sql IMMUTABLE
-        AS 'SELECT $1 FROM (SELECT pg_catalog.pg_sleep(0.02)) AS t'""",
+    SLOW_FUNCTION,
     "CREATE TABLE precious (id int CHECK (public.slow(id) > 0))",
     f"INSERT INTO precious SELECT generate_series(1, {ROWS})",
     "CREATE INDEX ON precious (public.slow(id))",
@@ -27,23 +26,11 @@ SLOW = (
 )
 
 
-def _make_world(rig: Rig) -> World:
-    world = World(rig=rig)
-    world.add_namespace(BASE)
-    with world.login(BASE).connect("dev") as connection:
-        for statement in SLOW:
-            connection.execute(statement.encode())
-    rig.client().create_snapshot(namespaceName=BASE, snapshotName="good")
-    rig.settle()
+def make_world(rig: Rig) -> World:
+    """A namespace with tables that take their time, and its snapshot `good`."""
+    world = make_namespace(rig, *SLOW)
+    world.add_snapshot("good")
     return world
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    """What the tests share: a namespace with tables that take their time, and its snapshot `good`."""
-    shared = Ground(_make_world)
-    yield shared
-    shared.close()
 
 
 @pytest.fixture
