@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillframe.backup.changes import WINDOW, BlockRange, joined_ranges
-from stillframe.repository import Extent
+from stillframe.repository import Places
 
 LEAF: Final = 1024
 """Pages of a leaf of the page table."""
@@ -32,8 +32,8 @@ Pages = npt.NDArray[np.bool_]
 class ParentPages(Protocol):
     """Where the parent's pages are; the snapshot writer tells."""
 
-    def parent_extents(self, path: str, *, first: int, end: int) -> Sequence[Extent]:
-        """Where the pages [first, end) of a file are, as far as the parent has them."""
+    def parent_places(self, path: str, leaf: int) -> Places | None:
+        """Where the pages of a leaf of a file are, as far as the parent has them."""
         ...
 
 
@@ -61,10 +61,10 @@ class Tidying:
     def _tidied(self, path: str, read: Pages, start: int) -> int:
         """Add windows of the leaf that begins at `start` to `read`; how many pages more that are."""
         part = read[start : start + LEAF]
-        extents = self._parent.parent_extents(path, first=start, end=start + len(part))
-        if _surely_tidy(extents, changed=int(np.count_nonzero(part))):
+        places = self._parent.parent_places(path, start // LEAF)
+        if places is None or _surely_tidy(places, changed=int(np.count_nonzero(part))):
             return 0
-        leaf = _Leaf(extents, part, start)
+        leaf = _Leaf(places, part)
         added = 0
         while leaf.untidy:
             pages = leaf.worst_window()
@@ -80,16 +80,15 @@ class Tidying:
 class _Leaf:
     """How a leaf will be in pieces when the pages in `read` have been stored anew, and the others inherited."""
 
-    def __init__(self, extents: Sequence[Extent], read: Pages, start: int) -> None:
+    def __init__(self, places: Places, read: Pages) -> None:
         self._read = read
         self._numbers = np.arange(len(read))
         self._begins = np.zeros(len(read), dtype=np.bool_)
         self._frames = np.zeros(len(read), dtype=np.int64)
-        numbers: dict[bytes | None, int] = {}
-        for extent in extents:
-            first = extent.first - start
-            self._begins[first] = True
-            self._frames[first : first + extent.count] = numbers.setdefault(extent.frame, len(numbers))
+        # Pages beyond the parent's end are read in any case.
+        known = min(len(read), len(places.frame))
+        self._begins[:known] = places.begins[:known]
+        self._frames[:known] = places.frame[:known]
 
     @property
     def untidy(self) -> bool:
@@ -110,11 +109,11 @@ class _Leaf:
         return np.where(self._read, ~before | window, self._begins | before)
 
 
-def _surely_tidy(extents: Sequence[Extent], *, changed: int) -> bool:
+def _surely_tidy(places: Places, *, changed: int) -> bool:
     """A quick answer for most leaves: a page that changes makes at most two pieces more."""
-    if len(extents) + 2 * changed > MOST_EXTENTS:
+    if int(np.count_nonzero(places.begins)) + 2 * changed > MOST_EXTENTS:
         return False
-    return len({extent.frame for extent in extents}) <= MOST_FRAMES
+    return len(places.frames) < MOST_FRAMES
 
 
 def _partly_read(read: Pages) -> list[int]:

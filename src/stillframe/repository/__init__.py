@@ -24,6 +24,7 @@ from stillframe.repository.indexing import IndexPolicy, IndexState
 from stillframe.repository.local import LocalFiles, Span
 from stillframe.repository.measure import RepositoryStatistics
 from stillframe.repository.nodes import FileKind
+from stillframe.repository.places import Places
 from stillframe.repository.reader import SnapshotReader
 from stillframe.repository.relations import RelationWriter
 from stillframe.repository.repository import Repository
@@ -49,6 +50,7 @@ __all__ = [
     "Level",
     "LocalFiles",
     "Piece",
+    "Places",
     "PostgresIdentity",
     "RelationWriter",
     "Repository",

@@ -1,8 +1,10 @@
 """Runs of pages of one relation file, and how they are laid into leaves."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
+from operator import itemgetter
 
 from stillframe.errors import InvalidRequest
 from stillframe.repository.format import BLOCK, ID_BYTES, LEAF_BLOCKS
@@ -75,9 +77,10 @@ def to_leaf(extents: Sequence[Extent], start: int) -> LeafNode:
     return LeafNode(b"".join(numbers), rows)
 
 
-def from_leaf(leaf: LeafNode, start: int) -> Iterator[Extent]:
-    """The extents of a leaf that begins at page `start` of the file."""
-    for first, count, number, index in leaf.extents:
+def from_leaf(leaf: LeafNode, start: int, *, page: int = 0) -> Iterator[Extent]:
+    """The extents of a leaf that begins at page `start` of the file, from the one with the leaf's `page` on."""
+    at = bisect_right(leaf.extents, page, key=itemgetter(0)) - 1
+    for first, count, number, index in islice(leaf.extents, max(0, at), None):
         frame = None if number == ZERO else leaf.frames[(number - 1) * ID_BYTES : number * ID_BYTES]
         yield Extent(start + first, count, frame, index)
 

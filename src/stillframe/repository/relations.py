@@ -18,7 +18,8 @@ from stillframe.repository.extents import (
 )
 from stillframe.repository.files import FileContent, FileDone, PageCount
 from stillframe.repository.format import BLOCK, FRAME_BLOCKS, FRAME_BYTES, LEAF_BLOCKS, ContentKind
-from stillframe.repository.nodes import FileKind, FileRecord, encode
+from stillframe.repository.nodes import FileKind, FileRecord, LeafNode, encode
+from stillframe.repository.places import Places
 from stillframe.repository.reflist import save_refs
 from stillframe.repository.tree import Tree
 from stillframe.repository.trie import NodeSink
@@ -181,8 +182,9 @@ class LeafLayout:
             if whole:
                 result.append(parent_leaves[number])
             else:
-                extents = self._filled(by_leaf[number], open_parts)
-                result.append(self._nodes.save(ContentKind.LEAF, encode(to_leaf(extents, start))))
+                inherited_leaf = parent_leaves[number] if open_parts else None
+                leaf = self._leaf(by_leaf[number], inherited_leaf, number=number, blocks=end - start)
+                result.append(self._nodes.save(ContentKind.LEAF, encode(leaf)))
         return result
 
     def _parent_leaves(self) -> list[bytes]:
@@ -190,14 +192,17 @@ class LeafLayout:
             return []
         return list(self._tree.leaf_ids(self._record))
 
-    def _filled(self, written: Sequence[Extent], open_parts: Sequence[tuple[int, int]]) -> list[Extent]:
-        """The written extents of one leaf, and the parent's between them."""
-        extents = list(written)
-        for first, end in open_parts:
-            assert self._tree is not None
-            assert self._record is not None
-            extents.extend(self._tree.extents(self._record, first=first, end=end))
-        return sorted(extents, key=lambda extent: extent.first)
+    def _leaf(
+        self, written: Sequence[Extent], inherited: bytes | None, *, number: int, blocks: int
+    ) -> LeafNode:
+        """The written extents of one leaf, and the inherited leaf's between them."""
+        start = number * LEAF_BLOCKS
+        if inherited is None:
+            return to_leaf(written, start)
+        assert self._tree is not None
+        first, end = leaf_span(number, self.parent_blocks)
+        places = Places.of_leaf(self._tree.leaf(inherited, blocks=end - first))
+        return places.changed(written, start=start, blocks=blocks).leaf()
 
 
 def _windows(first: int, data: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -8,6 +8,7 @@ from stillframe.repository.extents import Extent, blocks_of, from_leaf, leaf_cou
 from stillframe.repository.format import BLOCK, CHUNK_BYTES, INLINE_BYTES, LEAF_BLOCKS, ContentKind
 from stillframe.repository.nodes import DirectoryRecord, FileKind, FileRecord, LeafNode, decode
 from stillframe.repository.paths import checked_path, join, split
+from stillframe.repository.places import Places
 from stillframe.repository.reflist import load_refs
 from stillframe.repository.trie import NameMap, NodeSource
 
@@ -100,9 +101,12 @@ class Tree:
             raise StoredDataCorrupt(f"The leaf {leaf_id.hex()} does not cover its pages.")
         return leaf
 
-    def leaf_extents(self, leaf_id: bytes, *, start: int, end: int) -> Iterator[Extent]:
-        """The extents of the leaf that covers exactly the pages [start, end) of its file."""
-        return from_leaf(self.leaf(leaf_id, blocks=end - start), start)
+    def places(self, record: FileRecord, number: int) -> Places:
+        """Where the pages of one leaf of a relation file are; it has that leaf."""
+        blocks = blocks_of(record.size)
+        start, end = leaf_span(number, blocks)
+        leaf_id = next(self.leaf_ids(record, first_leaf=number))
+        return Places.of_leaf(self.leaf(leaf_id, blocks=end - start))
 
     def extents(self, record: FileRecord, *, first: int = 0, end: int | None = None) -> Iterator[Extent]:
         """Where the pages [first, end) of a relation file are; without gaps, in order."""
@@ -118,9 +122,11 @@ class Tree:
             start, stop = leaf_span(number, blocks)
             if start >= end:
                 return
-            for extent in self.leaf_extents(leaf_id, start=start, end=stop):
-                if extent.end > first and extent.first < end:
-                    yield extent.clipped(first, end)
+            leaf = self.leaf(leaf_id, blocks=stop - start)
+            for extent in from_leaf(leaf, start, page=max(0, first - start)):
+                if extent.first >= end:
+                    return
+                yield extent.clipped(first, end)
 
     def chunks(self, record: FileRecord, *, first: int = 0) -> Iterator[Chunk]:
         """The chunks of a plain file that is not kept in its entry, from number `first` on."""

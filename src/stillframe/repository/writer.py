@@ -10,12 +10,13 @@ import msgspec
 
 from stillframe.errors import InvalidRequest, StillframeError
 from stillframe.repository.content import ContentWriter
-from stillframe.repository.extents import Extent
+from stillframe.repository.extents import leaf_count
 from stillframe.repository.facts import SnapshotDocument, SnapshotFacts, SnapshotStatistics
 from stillframe.repository.files import FileContent, FileDone, FileWriter, PageCount
 from stillframe.repository.format import ContentKind
 from stillframe.repository.nodes import DirectoryRecord, FileRecord
 from stillframe.repository.paths import checked_path, split
+from stillframe.repository.places import Places
 from stillframe.repository.relations import LeafLayout, RelationWriter
 from stillframe.repository.tree import FileEntry, Tree, file_entry
 from stillframe.repository.trie import NameMapEditor, NodeSource
@@ -118,15 +119,15 @@ class SnapshotWriter:
             file.name: file_entry(directory, file) for file in self._parent.file_map.records(record.files)
         }
 
-    def parent_extents(self, path: str, *, first: int, end: int) -> list[Extent]:
-        """Where the parent has the pages [first, end) of a relation file, as far as it has them.
+    def parent_places(self, path: str, leaf: int) -> Places | None:
+        """Where the parent has the pages of a leaf of a relation file, as far as it has them; None for none.
 
         Raises what reading the page table raises.
         """
         entry = self.parent_file(path)
-        if self._parent is None or entry is None or first >= entry.blocks:
-            return []
-        return list(self._parent.extents(entry.record, first=first, end=min(end, entry.blocks)))
+        if self._parent is None or entry is None or leaf >= leaf_count(entry.blocks):
+            return None
+        return self._parent.places(entry.record, leaf)
 
     def directory_sizes(self) -> dict[str, int]:
         """The bytes of the files in each directory so far, without those in directories below."""

@@ -4,11 +4,12 @@ import random
 from collections.abc import Sequence
 from itertools import count
 
+import numpy as np
 import pytest
 
 from stillframe.backup.changes import WINDOW, BlockRange
 from stillframe.backup.tidying import LEAF, MOST_EXTENTS, MOST_FRAMES, Tidying
-from stillframe.repository import Extent
+from stillframe.repository import Places
 
 pytestmark = pytest.mark.unit
 
@@ -26,20 +27,19 @@ class Pages:
         self._places: list[tuple[bytes, int]] = [(b"", 0)] * blocks
         self.run(0, blocks)
 
-    def parent_extents(self, path: str, *, first: int, end: int) -> Sequence[Extent]:
+    def parent_places(self, path: str, leaf: int) -> Places | None:
         assert path == PATH
-        found: list[Extent] = []
-        for page in range(first, min(end, self.blocks)):
-            frame, index = self._places[page]
-            last = found[-1] if found else None
-            if last is not None and (last.frame, last.index + last.count) == (frame, index):
-                found[-1] = Extent(last.first, last.count + 1, frame, last.index)
-            else:
-                found.append(Extent(page, 1, frame, index))
-        return found
+        places = self._places[leaf * LEAF : (leaf + 1) * LEAF]
+        if not places:
+            return None
+        numbers: dict[bytes, int] = {}
+        frame = [numbers.setdefault(name, len(numbers) + 1) for name, _ in places]
+        return Places(list(numbers), np.array(frame), np.array([index for _, index in places]))
 
-    def leaf(self, number: int = 0) -> Sequence[Extent]:
-        return self.parent_extents(PATH, first=number * LEAF, end=(number + 1) * LEAF)
+    def leaf(self) -> Places:
+        found = self.parent_places(PATH, 0)
+        assert found is not None
+        return found
 
     def run(self, first: int, pages: int) -> None:
         """Pages that follow each other, stored in frames that begin at multiples of a window."""
@@ -82,8 +82,8 @@ def ranges_of(pages: Sequence[int]) -> list[BlockRange]:
     return found
 
 
-def frames_of(extents: Sequence[Extent]) -> int:
-    return len({extent.frame for extent in extents})
+def pieces_of(places: Places) -> int:
+    return int(np.count_nonzero(places.begins))
 
 
 @pytest.mark.parametrize("changes", [1, 3, 10, 50, 200])
@@ -93,8 +93,8 @@ def test_no_leaf_is_in_more_pieces_than_allowed_after_200_random_snapshots(chang
         pages.capture({chance.randrange(LEAF) for _ in range(changes)})
         if number % 20 == 19:
             # What may be done in one snapshot is bounded, so it may take a few until the limit is kept again.
-            assert frames_of(pages.leaf()) <= MOST_FRAMES + 8
-            assert len(pages.leaf()) <= MOST_EXTENTS + 8
+            assert len(pages.leaf().frames) <= MOST_FRAMES + 8
+            assert pieces_of(pages.leaf()) <= MOST_EXTENTS + 8
 
 
 def test_one_snapshot_reads_a_bounded_number_of_pages_more() -> None:
@@ -125,15 +125,15 @@ def test_the_same_changes_choose_the_same_pages() -> None:
         chance, pages = random.Random(4), Pages(LEAF)
         for _ in range(150):
             pages.capture({chance.randrange(LEAF)})
-        tables.append(pages.leaf())
+        tables.append(pages.leaf().leaf())
     assert tables[0] == tables[1]
 
 
 def test_leaves_that_are_not_touched_are_not_asked_about() -> None:
     class Strict(Pages):
-        def parent_extents(self, path: str, *, first: int, end: int) -> Sequence[Extent]:
-            assert first == LEAF
-            return super().parent_extents(path, first=first, end=end)
+        def parent_places(self, path: str, leaf: int) -> Places | None:
+            assert leaf == 1
+            return super().parent_places(path, leaf)
 
     pages = Strict(3 * LEAF)
     assert pages.capture({LEAF + 5}) == 1

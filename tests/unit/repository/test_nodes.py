@@ -21,6 +21,7 @@ from stillframe.repository.nodes import (
     decode,
     encode,
 )
+from stillframe.repository.places import Places
 from stillframe.repository.reflist import load_refs, save_refs
 from support.repository_nodes import Nodes
 
@@ -128,15 +129,54 @@ EXTENT_PARTS = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(parts=EXTENT_PARTS, start=st.integers(0, 10**6))
 def test_extents_survive_their_leaf(parts: list[tuple[int, bytes | None, int]], start: int) -> None:
-    extents, position = [], start
-    for count, frame, index in parts:
-        extents.append(Extent(position, count, frame, index if frame else 0))
-        position += count
+    extents = extents_of(parts, start)
     leaf = to_leaf(extents, start)
     assert decode(ContentKind.LEAF, encode(leaf)) == leaf
     back = list(from_leaf(leaf, start))
     assert back == joined(extents)
     assert pages_of(back) == pages_of(extents)
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=EXTENT_PARTS, page=st.integers(0, 900))
+def test_extents_from_a_page_on_are_the_last_of_all(
+    parts: list[tuple[int, bytes | None, int]], page: int
+) -> None:
+    extents = joined(extents_of(parts, 7))
+    page %= extents[-1].end - 7
+    expected = [extent for extent in extents if extent.end > 7 + page]
+    assert list(from_leaf(to_leaf(extents, 7), 7, page=page)) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(parts=EXTENT_PARTS, new=EXTENT_PARTS, blocks=st.integers(1, 1024), data=st.data())
+def test_a_changed_leaf_is_the_one_that_its_extents_make(
+    parts: list[tuple[int, bytes | None, int]],
+    new: list[tuple[int, bytes | None, int]],
+    blocks: int,
+    data: st.DataObject,
+) -> None:
+    inherited = extents_of(parts, 0)
+    assert Places.of_leaf(to_leaf(inherited, 0)).leaf() == to_leaf(inherited, 0)
+    written = [one for one in extents_of(new, 2048) if data.draw(st.booleans()) and one.end <= 2048 + blocks]
+    places = Places.of_leaf(to_leaf(inherited, 0)).changed(written, start=2048, blocks=blocks)
+    expected: list[tuple[bytes | None, int]] = [(None, 0)] * blocks
+    for start, extents in ((0, inherited), (2048, written)):
+        for first, frame, index in pages_of(extents):
+            if first - start < blocks:
+                expected[first - start] = frame, index
+    singles = [Extent(page, 1, frame, index) for page, (frame, index) in enumerate(expected)]
+    assert places.leaf() == to_leaf(singles, 0)
+    assert decode(ContentKind.LEAF, encode(places.leaf())) == places.leaf()
+
+
+def extents_of(parts: list[tuple[int, bytes | None, int]], start: int) -> list[Extent]:
+    """Extents of so many pages each, in that frame from that index on, one after the other."""
+    extents = []
+    for count, frame, index in parts:
+        extents.append(Extent(start, count, frame, index if frame else 0))
+        start += count
+    return extents
 
 
 def pages_of(extents: list[Extent]) -> list[tuple[int, bytes | None, int]]:

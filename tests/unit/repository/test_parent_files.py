@@ -45,12 +45,11 @@ def test_a_writer_knows_its_parents_document_and_files(repository: Repository) -
 def test_a_writer_tells_where_the_parent_has_pages(repository: Repository) -> None:
     parent = store_files(repository, FILES)
     with repository.begin_snapshot(key_id=KEY, parent=parent.snapshot_id) as writer:
-        (both,) = writer.parent_extents("base/5/1249", first=0, end=1024)
-        assert (both.first, both.count) == (0, 2)
-        (second,) = writer.parent_extents("base/5/1249", first=1, end=2)
-        assert (second.first, second.count, second.index) == (1, 1, 1)
-        assert writer.parent_extents("base/5/1249", first=1024, end=2048) == []
-        assert writer.parent_extents("base/5/9", first=0, end=1024) == []
+        places = writer.parent_places("base/5/1249", 0)
+        assert places is not None
+        assert (places.frame.tolist(), places.index.tolist(), len(places.frames)) == ([1, 1], [0, 1], 1)
+        assert writer.parent_places("base/5/1249", 1) is None
+        assert writer.parent_places("base/5/9", 0) is None
 
 
 def test_the_sizes_of_directories_follow_from_the_parents_and_the_changes(repository: Repository) -> None:
