@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.errors import ServerUnavailable, StoreUnavailable
-from stillframe.hydration import HydrationStatus, Hydrator, HydratorClient, probe, tag
+from stillframe.hydration import HydrationStatus, Hydrator, HydratorClient, Surroundings, probe, tag
 from stillframe.hydration.pages import PAGE_SIZE
 from stillframe.hydration.source import IsMissing
 from stillframe.postgres.cluster import Cluster
@@ -130,6 +130,10 @@ class Place:
     def slow(self, *, slow: bool) -> None:
         """Whether the source takes its time from now on."""
         self._flag("SLOW", on=slow)
+
+    def writes(self) -> None:
+        """The server waits for the disk from now on."""
+        self._flag("WRITES", on=True)
 
     def widen(self) -> None:
         """The source gives more than what was asked for from now on."""
@@ -322,6 +326,7 @@ def _be_hydrator(root: Path, *, check_pages: bool, descriptors: int, checksums: 
         ReferenceSource(root / "reference"),
         control=root / "control",
         page_is_whole=_has_checksum if checksums else _looks_whole,
+        surroundings=Surroundings(server_writes=(root / "WRITES").exists),
     )
     hydrator.arm(check_pages=check_pages)
     return 0 if hydrator.run() else 1

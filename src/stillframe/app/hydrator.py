@@ -19,11 +19,12 @@ from stillframe.backup.arrival import SnapshotSource
 from stillframe.config import Settings
 from stillframe.domain.identifiers import parse_region
 from stillframe.errors import Conflict
-from stillframe.hydration import Hydrator
+from stillframe.hydration import Hydrator, Surroundings
 from stillframe.kms.opening import key_management
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
+from stillframe.postgres.wal_activity import WalActivity
 from stillframe.service.arrivals import (
     HYDRATOR_TITLE,
     ArrivalNote,
@@ -79,6 +80,9 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
         repository.open_pinned(order.pin_id) as reader,
         files_of_base(settings.paths, note.base, kept_for=order.incarnation_id) as local,
     ):
+        server_writes = WalActivity(cluster.data_directory)
+        if local is not None:
+            local.read_ahead = lambda: not server_writes()
         source = SnapshotSource(reader.beside(local))
         _await_files(cluster, order)
         hydrator = Hydrator(
@@ -87,7 +91,10 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
             control=Path(order.control),
             page_is_whole=source.page_is_whole,
             threads=settings.copy_threads,
-            local_bytes=lambda: 0 if local is None else local.taken_bytes,
+            surroundings=Surroundings(
+                local_bytes=lambda: 0 if local is None else local.taken_bytes,
+                server_writes=server_writes,
+            ),
         )
         hydrator.arm(check_pages=order.check_pages)
         remember_boot(cluster, order.boot_id)

@@ -6,7 +6,7 @@ It may be in use, changed, half removed or damaged: all that may come of it is t
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +23,9 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 class LocalDirectory:
     """The files of a data directory. Safe to use from several threads; `taken_bytes` is what they were good for.
 
+    `read_ahead` is asked whether the system may read more at once than is asked for: megabytes that somebody else, who
+    waits for the same disk, waits for, too.
+
     The directory may be renamed and removed meanwhile. A file that was asked in vain several times in a row is asked
     only now and then, until it has something again: so one that differs everywhere costs next to nothing.
     """
@@ -30,6 +33,7 @@ class LocalDirectory:
     def __init__(self, descriptor: int) -> None:
         """Take over the open directory."""
         self.taken_bytes = 0
+        self.read_ahead: Callable[[], bool] = lambda: True
         self._descriptor = descriptor
         self._lock = threading.Lock()
         self._disappointments: dict[str, int] = {}
@@ -91,6 +95,8 @@ class LocalDirectory:
                 # Files of that directory may be arriving themselves: its holes are no pages, and reading one would
                 # make its own hydrator fetch what we are about to fetch.
                 raise OSError(f"{path} is not all there")
+            if not self.read_ahead():
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
             return [_read_span(descriptor, span) for span in spans]
         finally:
             os.close(descriptor)

@@ -5,7 +5,7 @@ state is nothing but that: a process that dies leaves no journal behind which co
 """
 
 from stillframe.hydration.client import HydratorClient
-from stillframe.hydration.hydrator import Hydrator
+from stillframe.hydration.hydrator import Hydrator, Surroundings
 from stillframe.hydration.ledger import HydrationStatus
 from stillframe.hydration.probe import Probe, probe
 from stillframe.hydration.source import Batch, PageCheck, Source
@@ -20,6 +20,7 @@ __all__ = [
     "PageCheck",
     "Probe",
     "Source",
+    "Surroundings",
     "probe",
     "tag",
     "tagged",

@@ -11,7 +11,7 @@ from stillframe.errors import InternalError, StillframeError
 from stillframe.hydration.demand import CHUNK
 from stillframe.hydration.file import ArrivingFile
 from stillframe.hydration.files import Files
-from stillframe.hydration.filesystem import begin_writing
+from stillframe.hydration.filesystem import write_out
 from stillframe.hydration.finishing import Finisher
 from stillframe.hydration.ledger import Ledger
 from stillframe.hydration.pace import Pace
@@ -25,6 +25,8 @@ _NICE: Final = 10
 """Added to the threads' own niceness (sched(7)): a server that has work gets nearly all of a processor."""
 _LEAST_WRITTEN: Final = 1 << 20
 """Bytes of one file that are worth a request of their own to the disk."""
+_MOST_QUEUED: Final = 1 << 18
+"""Bytes that the disk is given at once while the server waits for it."""
 
 
 class Background:
@@ -93,14 +95,20 @@ class Background:
 
     def _bring(self, batch: Batch, finisher: Finisher) -> None:
         written = _Written(self._files)
-        for path, offset, data in batch.pieces(self._is_missing):
+        pieces = batch.pieces(self._is_missing)
+        while not self._perseverance.ended:
             self._pace.give_way()
-            if self._perseverance.ended:
-                return
-            arrived = self._fill(path, offset, data, finisher)
-            self._ledger.fetched(len(data), arrived=arrived)
-            written.note(path, offset, arrived)
-        written.begin()
+            with self._pace.piece() as gently:
+                piece = next(pieces, None)
+                if piece is None:
+                    break
+                path, offset, data = piece
+                arrived = self._fill(path, offset, data, finisher)
+                self._ledger.fetched(len(data), arrived=arrived)
+                written.note(path, offset, arrived)
+                if gently:
+                    written.write_out(path, least=_MOST_QUEUED, wait=True)
+        written.write_out_all()
 
     def _fill(self, path: str, offset: int, data: memoryview, finisher: Finisher) -> int:
         file = self._files.at(path)
@@ -135,7 +143,10 @@ class Background:
 
 
 class _Written:
-    """What was written of each file, for the disk to begin with it: else all of it would have to wait at the end."""
+    """What was written of each file, for the disk to begin with it: else all of it would have to wait at the end.
+
+    Small files are left to whoever makes them durable.
+    """
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -148,14 +159,21 @@ class _Written:
             end = max(end, offset + length)
             self._stretches[path] = min(start, offset), end, total + length
 
-    def begin(self) -> None:
-        """Leave small files to whoever makes them durable."""
-        for path, (start, end, total) in self._stretches.items():
-            file = self._files.at(path)
-            if total >= _LEAST_WRITTEN and file is not None:
-                # What could not be written is told by fsync(2), before the file counts as durable.
-                with suppress(OSError, StillframeError), file.opened() as descriptor:
-                    begin_writing(descriptor, start, end - start)
+    def write_out(self, path: str, *, least: int, wait: bool) -> None:
+        """Have the disk write what was noted of a file, if it is at least so many bytes."""
+        start, end, total = self._stretches.get(path, (0, 0, 0))
+        file = self._files.at(path)
+        if total < least or file is None:
+            return
+        del self._stretches[path]
+        # What could not be written is told by fsync(2), before the file counts as durable.
+        with suppress(OSError, StillframeError), file.opened() as descriptor:
+            write_out(descriptor, start, end - start, wait=wait)
+
+    def write_out_all(self) -> None:
+        """The same for every file of which much was noted, without waiting."""
+        for path in list(self._stretches):
+            self.write_out(path, least=_LEAST_WRITTEN, wait=False)
 
 
 def _give_precedence() -> None:

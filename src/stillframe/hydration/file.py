@@ -23,6 +23,7 @@ class ArrivingFile:
 
     `path` is relative to the directory. `settling` counts truncations that were answered and have not been seen to
     take effect. `demand_end` is where the last access that had to wait ended, `window` what is fetched for the next.
+    `wished`: it is asked for often.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class ArrivingFile:
         "path",
         "settling",
         "window",
+        "wished",
     )
 
     def __init__(self, path: str, place: str, *, descriptor: int, identity: Identity, limit: int) -> None:
@@ -54,6 +56,7 @@ class ArrivingFile:
         self.finished = False
         self.demand_end = -1
         self.window = 0
+        self.wished = False
 
     @property
     def complete(self) -> bool:

@@ -8,15 +8,17 @@ from typing import Final
 
 from stillframe.hydration.failures import translating_os_errors
 
-_SYNC_FILE_RANGE_WRITE: Final = 2
+_WRITE: Final = 2
+_WRITE_AND_WAIT: Final = 7
+"""SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER."""
 
 
-def begin_writing(descriptor: int, offset: int, length: int) -> None:
-    """Have these bytes of a file written to the disk from now on, without waiting for it; nothing is durable by that.
+def write_out(descriptor: int, offset: int, length: int, *, wait: bool) -> None:
+    """Have these bytes of a file written to the disk from now on, or until this returns; nothing is durable by that.
 
     Raises OSError; a write that fails is told to whoever makes the file durable, too.
     """
-    if _libc().sync_file_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE) != 0:
+    if _libc().sync_file_range(descriptor, offset, length, _WRITE_AND_WAIT if wait else _WRITE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -70,10 +70,15 @@ class Finisher:
         until = math.inf
         while not self._ending and len(files) < max(1, self._files.count_left()) and time.monotonic() < until:
             file = self._next(_LOOK_SECONDS if files else None)
-            if file is not None and file.path not in self._seen:
+            if file is None or file.path in self._seen:
+                continue
+            self._seen.add(file.path)
+            if file.wished:
+                # Every access of it is an event, as long as it is marked.
+                self._finish(file)
+            else:
                 until = min(until, time.monotonic() + pause)
                 files[file.path] = file
-                self._seen.add(file.path)
         return list(files.values())
 
     def _next(self, patience: float | None) -> ArrivingFile | None:

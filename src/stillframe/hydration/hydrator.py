@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,18 @@ _LOOK_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the hydrator asks about the machine while it works.
+
+    `local_bytes`: how much of what the source gave so far did not have to be fetched. `server_writes`: whether whoever
+    uses the files writes just now, and waits for the disk to have it.
+    """
+
+    local_bytes: Callable[[], int] = lambda: 0
+    server_writes: Callable[[], bool] = lambda: False
+
+
 class Hydrator:
     """Brings the tagged files of a directory, whatever order they are asked for in.
 
@@ -47,17 +60,16 @@ class Hydrator:
         control: Path,
         page_is_whole: PageCheck,
         threads: int = 2,
-        local_bytes: Callable[[], int] = lambda: 0,
+        surroundings: Surroundings = Surroundings(),
     ) -> None:
         """`control` is the path of the socket that `HydratorClient` asks; `threads` fill in the background.
 
-        `local_bytes` is how much of what the source gave so far did not have to be fetched.
         Raises PermissionMissing without CAP_SYS_ADMIN, OperatorError where the kernel has no such events.
         """
         self._directory = directory
         self._page_is_whole = page_is_whole
         self._threads = threads
-        self._local_bytes = local_bytes
+        self._local_bytes = surroundings.local_bytes
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._armed = False
@@ -65,7 +77,7 @@ class Hydrator:
         self._group = Group()
         self._files = Files()
         self._ledger = Ledger()
-        self._pace = Pace(self._stop)
+        self._pace = Pace(self._stop, server_writes=surroundings.server_writes)
         perseverance = Perseverance(self._ledger, self._stop)
         self._finisher = Finisher(directory, self._group, self._files, self._ledger)
         wishes = Wishes()

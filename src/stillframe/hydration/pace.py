@@ -1,8 +1,8 @@
-"""The background gives way to accesses that wait."""
+"""The background gives way: to accesses that wait, and to a server that waits for the disk."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -11,13 +11,16 @@ _LONGEST_WAIT_SECONDS: Final = 0.02
 _LOOK_SECONDS: Final = 0.001
 _FIRST_QUIET_SECONDS: Final = 0.1
 _FIRST_SECONDS: Final = 0.5
+_REST: Final = 0.75
+"""While the server writes, a thread that has brought a piece rests for that share of what it took."""
 
 
 class Pace:
     """Safe to use from several threads."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, *, server_writes: Callable[[], bool]) -> None:
         self._stop = stop
+        self._server_writes = server_writes
         self._lock = threading.Lock()
         self._waiting = 0
         self._last = 0.0
@@ -48,6 +51,17 @@ class Pace:
             self._stop.wait(_LOOK_SECONDS)
             if self._stop.is_set():
                 return
+
+    @contextmanager
+    def piece(self) -> Iterator[bool]:
+        """The block brings one piece; whether the server writes just now, and waits for all that the disk has to do.
+
+        Then a pause follows.
+        """
+        began, gently = time.monotonic(), self._server_writes()
+        yield gently
+        if gently:
+            self._stop.wait(_REST * (time.monotonic() - began))
 
     def _busy(self) -> bool:
         return self._waiting > 0 or time.monotonic() - self._last < _QUIET_SECONDS

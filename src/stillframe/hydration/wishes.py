@@ -22,6 +22,7 @@ class Wishes:
         with self._lock:
             self._asked[file.path] += 1
             if self._asked[file.path] == _OFTEN:
+                file.wished = True
                 self._next.append(file)
 
     def next(self) -> ArrivingFile | None:

@@ -171,6 +171,18 @@ def test_this_process_never_saw_a_page_of_zeros_in_a_race_of_readers(place: Plac
     assert wrong == []
 
 
+def test_everything_arrives_while_the_server_writes_on(place: Place) -> None:
+    for number in range(3):
+        place.lay_out(f"relation{number}", pages(400))
+    place.writes()
+    with running(place) as (hydrator, server):
+        server.write("relation1", 7 * PAGE_SIZE, b"w" * PAGE_SIZE)
+        hydrator.complete()
+        expected = pages(7) + b"w" * PAGE_SIZE + pages(392, first=8)
+        assert server.do("read", "relation0", 0, 400 * PAGE_SIZE) == pages(400)
+        assert server.do("read", "relation1", 0, 400 * PAGE_SIZE) == expected
+
+
 def test_more_files_than_descriptors_arrive_as_well(place: Place) -> None:
     for number in range(40):
         place.lay_out(f"relation{number}", pages(_COUNT))

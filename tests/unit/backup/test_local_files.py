@@ -167,6 +167,17 @@ def test_a_file_that_differs_everywhere_is_soon_asked_only_now_and_then(
     assert local.read([Span(_OTHER, 0, BLOCK)]) is not None
 
 
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_the_system_is_told_when_it_should_not_read_ahead(
+    reader: SnapshotReader, local: LocalDirectory, monkeypatch: pytest.MonkeyPatch, *, read_ahead: bool
+) -> None:
+    advice: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *arguments: advice.append(arguments[-1]))
+    local.read_ahead = lambda: read_ahead
+    assert restored(reader)[_FILE] == _FILES[_FILE]
+    assert set(advice) == (set() if read_ahead else {os.POSIX_FADV_RANDOM})
+
+
 def test_a_file_that_has_something_again_is_asked_again(local: LocalDirectory) -> None:
     for _ in range(50):
         local.judged(_FILE, right=False)
