@@ -54,25 +54,22 @@ def test_a_piece_that_fails_is_not_rested_after() -> None:
 
 
 def test_the_background_waits_for_an_access_and_no_longer_than_it() -> None:
-    pace, passed = Pace(threading.Event(), server_writes=lambda: False), threading.Event()
-
-    def give_way() -> None:
-        pace.give_way()
-        passed.set()
-
+    stop = Stop()
+    pace = Pace(stop, server_writes=lambda: False)
     with pace.demanded():
-        thread = threading.Thread(target=give_way)
-        thread.start()
-    thread.join(60)
-    assert passed.is_set()
+        pace.give_way()
+    assert stop.waits
+    time.sleep(0.01)
+    stop.waits.clear()
+    pace.give_way()
+    assert stop.waits == []
 
 
-def test_what_is_stopped_waits_for_nobody() -> None:
-    stop = threading.Event()
+def test_what_is_stopped_looks_once_and_waits_for_nobody() -> None:
+    stop = Stop()
     stop.set()
     pace = Pace(stop, server_writes=lambda: True)
     with pace.demanded():
         pace.give_way()
         pace.await_first_queries()
-    with pace.piece():
-        pass
+    assert len(stop.waits) == 2
