@@ -277,15 +277,22 @@ def settled_workgroup(client: Any, name: str) -> dict[str, Any]:
 
 
 def settled_snapshot(client: Any, name: str, *, status: str = "AVAILABLE") -> dict[str, Any]:
-    """The snapshot and its namespace, once it is no longer CREATING; its status must be the expected one."""
+    """The snapshot, no longer CREATING and of the expected status, its namespace AVAILABLE or gone."""
     settled: dict[str, Any] = wait_for(
         lambda: client.get_snapshot(snapshotName=name)["snapshot"],
         lambda snapshot: snapshot["status"] != "CREATING",
     )
     assert settled["status"] == status, settled
-    namespaces = client.get_paginator("list_namespaces").paginate().build_full_result()["namespaces"]
-    if settled["namespaceArn"] in {namespace["namespaceArn"] for namespace in namespaces}:
-        settled_namespace(client, settled["namespaceName"])
+    # Listed, because a namespace that leaves its final snapshot behind can go between two looks at it.
+    paginator = client.get_paginator("list_namespaces")
+    wait_for(
+        lambda: {
+            found["namespaceArn"]: found["status"]
+            for page in paginator.paginate()
+            for found in page["namespaces"]
+        },
+        lambda states: states.get(settled["namespaceArn"], "AVAILABLE") == "AVAILABLE",
+    )
     return settled
 
 
