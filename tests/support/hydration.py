@@ -112,15 +112,16 @@ class Place:
             self.half.mkdir()
             self.reference.mkdir()
 
-    def lay_out(self, name: str, content: bytes) -> Path:
-        """A tagged file without content, and what it should have."""
+    def lay_out(self, name: str, content: bytes, *, finished: bool = True) -> Path:
+        """A tagged file without content, and what it should have; without its length until it is `finished`."""
         (self.reference / name).parent.mkdir(parents=True, exist_ok=True)
         (self.reference / name).write_bytes(content)
         path = self.half / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            file.truncate(len(content))
             tag(file.fileno(), len(content))
+            if finished:
+                file.truncate(len(content))
         return path
 
     def fail(self, *, failing: bool) -> None:
@@ -134,6 +135,10 @@ class Place:
     def writes(self) -> None:
         """The server waits for the disk from now on."""
         self._flag("WRITES", on=True)
+
+    def making(self, *, making: bool) -> None:
+        """Whether files are still being made from now on."""
+        self._flag("MAKING", on=making)
 
     def widen(self) -> None:
         """The source gives more than what was asked for from now on."""
@@ -156,10 +161,12 @@ class HydratorProcess:
         check_pages: bool = False,
         descriptors: int | None = None,
         checksums: bool = False,
+        armed: bool = True,
     ) -> None:
         """`descriptors` is how many it may have open, None for as many as this process.
 
-        With `checksums` the pages are PostgreSQL's, and whole when they carry their checksum.
+        With `checksums` the pages are PostgreSQL's, and whole when they carry their checksum. Waited for until it is
+        `armed`, or not.
         """
         self.client = HydratorClient(place.control)
         # A killed one leaves its socket behind.
@@ -168,15 +175,20 @@ class HydratorProcess:
         command = [sys.executable, __file__, str(place.root), *options]
         self._process = subprocess.Popen(command, env=_environment())
         try:
-            eventually(self._armed)
+            eventually(self.is_armed if armed else self._answers)
         except BaseException:
             self.kill()
             raise
 
-    def _armed(self) -> bool:
+    def is_armed(self) -> bool:
+        """Whether every file is marked."""
+        return self._answers() and self.status.armed
+
+    def _answers(self) -> bool:
         assert self._process.poll() is None, "the hydrator ended"
         with suppress(ServerUnavailable):
-            return self.client.status().armed
+            self.client.status()
+            return True
         return False
 
     @property
@@ -328,7 +340,8 @@ def _be_hydrator(root: Path, *, check_pages: bool, descriptors: int, checksums: 
         page_is_whole=_has_checksum if checksums else _looks_whole,
         surroundings=Surroundings(server_writes=(root / "WRITES").exists),
     )
-    hydrator.arm(check_pages=check_pages)
+    making = root / "MAKING"
+    hydrator.arm(check_pages=check_pages, is_made=lambda: not making.exists())
     return 0 if hydrator.run() else 1
 
 

@@ -40,7 +40,6 @@ from stillframe.telemetry.logging import configure_logging
 log = structlog.get_logger(__name__)
 
 _FILES_SECONDS = 600.0
-_LOOK_SECONDS = 0.002
 _SWITCH_SECONDS = 0.0005
 
 
@@ -84,7 +83,6 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
         if local is not None:
             local.read_ahead = lambda: not server_writes()
         source = SnapshotSource(reader.beside(local))
-        _await_files(cluster, order)
         hydrator = Hydrator(
             cluster.data_directory,
             source,
@@ -96,7 +94,7 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
                 server_writes=server_writes,
             ),
         )
-        hydrator.arm(check_pages=order.check_pages)
+        hydrator.arm(check_pages=order.check_pages, is_made=_Making(cluster, order))
         remember_boot(cluster, order.boot_id)
         log.info("hydration_armed", incarnation=str(order.incarnation_id), pid=os.getpid())
         complete = hydrator.run(on_complete=cluster.end_arrival)
@@ -120,14 +118,23 @@ def _note(cluster: Cluster, order: HydratorOrder) -> ArrivalNote:
     return note
 
 
-def _await_files(cluster: Cluster, order: HydratorOrder) -> None:
-    """Return when every file has been made. This process is started while that goes on; pg_control comes last."""
-    until = time.monotonic() + _FILES_SECONDS
-    while not (cluster.data_directory / CONTROL_FILE).exists():
-        _note(cluster, order)
-        if time.monotonic() > until:
+class _Making:
+    """Whether every file has been made: this process is started while that goes on, and pg_control comes last.
+
+    Raises Conflict when the directory is no longer the one, or was not finished in time.
+    """
+
+    def __init__(self, cluster: Cluster, order: HydratorOrder) -> None:
+        self._cluster = cluster
+        self._order = order
+        self._until = time.monotonic() + _FILES_SECONDS
+
+    def __call__(self) -> bool:
+        done = (self._cluster.data_directory / CONTROL_FILE).exists()
+        _note(self._cluster, self._order)
+        if not done and time.monotonic() > self._until:
             raise Conflict("The directory was not finished")
-        time.sleep(_LOOK_SECONDS)
+        return done
 
 
 def _log_to_file(cluster: Cluster) -> None:

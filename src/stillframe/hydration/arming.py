@@ -19,8 +19,9 @@ _RESERVED_DESCRIPTORS: Final = 1024
 class ArmedFiles:
     """Marks files in a group. With `check`, the pages that are there are read, and believed if they are whole.
 
-    `late` tells that there were more files than descriptors: some are opened when they are filled, and accesses
-    of this process are among the events.
+    Files that somebody is still making can be armed one by one as they are finished: marking a thousand takes as long
+    as making them. `late` tells that there were more files than descriptors: some are opened when they are filled,
+    and accesses of this process are among the events.
     """
 
     def __init__(self, directory: Path, group: Group, *, page_is_whole: PageCheck, check: bool) -> None:
@@ -29,22 +30,39 @@ class ArmedFiles:
         self._page_is_whole = page_is_whole
         self._check = check
         self._free = _free_descriptors()
+        self._known: set[str] = set()
         self.late = False
 
-    def arm(self) -> Iterator[ArrivingFile]:
-        """Every tagged file of the directory, marked. Raises OSError, OperatorError."""
-        check = self._check or tags.is_suspect(self._directory)
-        cut = len(str(self._directory)) + 1
-        for path, limit in list(tags.limits(self._directory)):
+    def arm_made(self) -> Iterator[ArrivingFile]:
+        """Those tagged files, marked, that are as long as they will be, while more are being made. Raises OSError,
+        OperatorError.
+
+        A file gets its length last (`lay_out`), and nobody uses it before all are there.
+        """
+        for path, limit in list(tags.limits(self._directory, known=self._known)):
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            file = _arriving(path[cut:], path, descriptor, limit)
-            note_arrived(file, descriptor)
-            if check:
-                drop_damaged(file, descriptor, self._page_is_whole)
-            self._group.mark(descriptor)
-            self._keep(file)
-            yield file
+            if os.fstat(descriptor).st_size == limit:
+                yield self._arm(path, descriptor, limit, check=False)
+            else:
+                os.close(descriptor)
+
+    def arm(self) -> Iterator[ArrivingFile]:
+        """Every other tagged file of the directory, marked. Raises OSError, OperatorError."""
+        check = self._check or tags.is_suspect(self._directory)
+        for path, limit in list(tags.limits(self._directory, known=self._known)):
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            yield self._arm(path, descriptor, limit, check=check)
         tags.unsuspect(self._directory)
+
+    def _arm(self, path: str, descriptor: int, limit: int, *, check: bool) -> ArrivingFile:
+        file = _arriving(path[len(str(self._directory)) + 1 :], path, descriptor, limit)
+        note_arrived(file, descriptor)
+        if check:
+            drop_damaged(file, descriptor, self._page_is_whole)
+        self._group.mark(descriptor)
+        self._known.add(path)
+        self._keep(file)
+        return file
 
     def _keep(self, file: ArrivingFile) -> None:
         self._free -= 1

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from stillframe.hydration.control import Actions, Control
 from stillframe.hydration.demand import Bringer, Demand
 from stillframe.hydration.failures import translating_os_errors
 from stillframe.hydration.fanotify import Group
+from stillframe.hydration.file import ArrivingFile
 from stillframe.hydration.files import Files
 from stillframe.hydration.finishing import Finisher
 from stillframe.hydration.ledger import HydrationStatus, Ledger
@@ -30,6 +32,7 @@ log = structlog.get_logger(__name__)
 _WORKERS: Final = 4
 _LOOK_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 1.0
+_MAKING_SECONDS: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,31 +99,42 @@ class Hydrator:
             ),
         )
 
-    def arm(self, *, check_pages: bool = False) -> None:
+    def arm(self, *, check_pages: bool = False, is_made: Callable[[], bool] = lambda: True) -> None:
         """Mark every tagged file; a server may start when this returns, and its accesses are answered from then on.
 
         Only from then on the control socket hands the group's descriptor out: a server that started before would read
         holes.
 
-        With `check_pages`, after a crash of the machine, pages that are there count only if they are whole. The control
-        socket answers from the beginning. Raises OperatorError and its kinds, and Cancelled; the directory is as before
-        then.
+        With `check_pages`, after a crash of the machine, pages that are there count only if they are whole. `is_made`
+        is asked until it says that all files have been made; as long as it does not, those that have been are marked.
+        The control socket answers from the beginning. Raises OperatorError and its kinds, Cancelled, and what `is_made`
+        raises; the directory is as before then.
         """
         self._control.start()
         with translating_os_errors(f"Marking the files of {self._directory}"):
             armed = ArmedFiles(
                 self._directory, self._group, page_is_whole=self._page_is_whole, check=check_pages
             )
-            for file in armed.arm():
-                if self._stop.is_set():
-                    raise Cancelled("The hydrator was stopped before every file was marked")
-                self._files.add(file)
-                self._ledger.expect(file.limit, arrived=file.limit - file.missing_bytes)
+            while not is_made():
+                # Given up in the middle: that is for `is_made` to say.
+                with suppress(FileNotFoundError):
+                    self._take_all(armed.arm_made())
+                time.sleep(_MAKING_SECONDS)
+            self._take_all(armed.arm())
         self._finisher.start()
         self._demand = Demand(self._group, self._files, self._bringer, own_accesses=armed.late)
         self._demand.start(workers=_WORKERS, on_failure=self._break)
         self._files.armed()
         self._armed = True
+
+    def _take_all(self, files: Iterable[ArrivingFile]) -> None:
+        for file in files:
+            self._files.add(file)
+            self._ledger.expect(file.limit, arrived=file.limit - file.missing_bytes)
+            if self._stop.is_set():
+                break
+        if self._stop.is_set():
+            raise Cancelled("The hydrator was stopped before every file was marked")
 
     def begin_background(self) -> None:
         """Fill everything from now on, not only what is asked for. Once `arm` has returned; again changes nothing."""

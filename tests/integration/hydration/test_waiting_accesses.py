@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from stillframe.errors import ServerUnavailable
 from stillframe.hydration import tagged
 from stillframe.hydration.pages import PAGE_SIZE
+from stillframe.hydration.tags import limit_of
 from support.hydration import (
     HydratorProcess,
     Place,
@@ -114,6 +116,36 @@ def test_many_files_arrive_and_lose_tag_and_mark(place: Place) -> None:
             assert (place.half / f"base/{number % 3}/{number}").read_bytes() == pages(number)
         # The group lives on in the server, without marks: a file is written as fast as any, and nobody waits.
         server.write("base/0/3", 0, b"x" * PAGE_SIZE)
+
+
+def test_files_are_marked_while_others_are_being_made(place: Place) -> None:
+    place.making(making=True)
+    place.lay_out("base/1/finished", pages(4))
+    begun = place.lay_out("base/1/begun", pages(6), finished=False)
+    hydrator = HydratorProcess(place, armed=False)
+    try:
+        eventually(lambda: hydrator.status.total_bytes == 4 * PAGE_SIZE)
+        place.lay_out("base/2/later", pages(2))
+        eventually(lambda: hydrator.status.total_bytes == 6 * PAGE_SIZE)
+        assert not hydrator.is_armed()
+        assert limit_of(str(begun)) == 6 * PAGE_SIZE
+        with pytest.raises(ServerUnavailable):
+            hydrator.client.descriptor()
+        os.truncate(begun, 6 * PAGE_SIZE)
+        place.lay_out("base/2/last", pages(1))
+        place.making(making=False)
+        eventually(hydrator.is_armed)
+        assert hydrator.status.total_bytes == 13 * PAGE_SIZE
+        server = Server(place, hydrator)
+        try:
+            for name, count in (("1/finished", 4), ("1/begun", 6), ("2/later", 2), ("2/last", 1)):
+                assert server.do("read", f"base/{name}", 0, 8 * PAGE_SIZE) == pages(count)
+            hydrator.complete()
+            assert list(tagged(place.half)) == []
+        finally:
+            server.kill()
+    finally:
+        hydrator.kill()
 
 
 def test_a_last_page_that_is_cut_off_arrives(place: Place) -> None:
