@@ -110,6 +110,8 @@ class PgBackRest:
             "compress-level": 1,
             "process-max": 2,
             "start-fast": "y",
+            # Every peer runs as whoever runs the benchmark. Older releases do not ask, and warn of an unknown name.
+            "allow-root": "y",
             # There is no archive_command to look for.
             "archive-check": "n",
             "log-path": root,
