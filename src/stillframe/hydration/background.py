@@ -3,11 +3,11 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
-from stillframe.errors import InternalError, StillframeError
+from stillframe.errors import InternalError
 from stillframe.hydration.demand import CHUNK
 from stillframe.hydration.file import ArrivingFile
 from stillframe.hydration.files import Files
@@ -94,34 +94,32 @@ class Background:
             )
 
     def _bring(self, batch: Batch, finisher: Finisher) -> None:
-        written = _Written(self._files)
         pieces = batch.pieces(self._is_missing)
-        while not self._perseverance.ended:
-            self._pace.give_way()
-            with self._pace.piece() as gently:
-                piece = next(pieces, None)
-                if piece is None:
-                    break
-                path, offset, data = piece
-                arrived = self._fill(path, offset, data, finisher)
-                self._ledger.fetched(len(data), arrived=arrived)
-                written.note(path, offset, arrived)
-                if gently:
-                    written.write_out(path, least=_MOST_QUEUED, wait=True)
-        written.write_out_all()
+        with _Held() as held:
+            while not self._perseverance.ended:
+                self._pace.give_way()
+                with self._pace.piece() as gently:
+                    piece = next(pieces, None)
+                    if piece is None:
+                        break
+                    path, offset, data = piece
+                    arrived = self._fill(held, path, offset, data, finisher)
+                    self._ledger.fetched(len(data), arrived=arrived)
+                    if gently:
+                        held.write_out(least=_MOST_QUEUED, wait=True)
 
-    def _fill(self, path: str, offset: int, data: memoryview, finisher: Finisher) -> int:
+    def _fill(self, held: "_Held", path: str, offset: int, data: memoryview, finisher: Finisher) -> int:
         file = self._files.at(path)
         if file is None or file.complete:
             return 0
         try:
-            with file.opened() as descriptor:
-                arrived = file.fill(descriptor, offset, data)
+            arrived = file.fill(held.descriptor(file), offset, data)
         except FileNotFoundError:
             # Removed while it was not held open.
             file.deleted = True
             self._files.done(file)
             return 0
+        held.note(offset, arrived)
         finisher.look_at(file)
         return arrived
 
@@ -142,38 +140,53 @@ class Background:
         return iter([_Leftover(source=self._source, file=file) for file in self._files.left()])
 
 
-class _Written:
-    """What was written of each file, for the disk to begin with it: else all of it would have to wait at the end.
+class _Held:
+    """The file that is being filled, open: neighbours of a batch lie in the same one, and opening costs more than filling.
 
-    Small files are left to whoever makes them durable.
+    What was written of it goes to the disk when it is left: else all of it would have to wait at the end. Small files are
+    left to whoever makes them durable.
     """
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self._stretches: dict[str, tuple[int, int, int]] = {}
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._file: ArrivingFile | None = None
+        self._descriptor = -1
+        self._start, self._end, self._total = 0, 0, 0
 
-    def note(self, path: str, offset: int, length: int) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def descriptor(self, file: ArrivingFile) -> int:
+        """Of this file, for reading and writing. Raises as `ArrivingFile.opened`."""
+        if file is not self._file:
+            self._leave()
+            self._descriptor = self._stack.enter_context(file.opened())
+            self._file = file
+        return self._descriptor
+
+    def note(self, offset: int, length: int) -> None:
         """So many bytes were written there."""
         if length:
-            start, end, total = self._stretches.get(path, (offset, offset, 0))
-            end = max(end, offset + length)
-            self._stretches[path] = min(start, offset), end, total + length
+            self._start = min(self._start, offset) if self._total else offset
+            self._end = max(self._end, offset + length)
+            self._total += length
 
-    def write_out(self, path: str, *, least: int, wait: bool) -> None:
-        """Have the disk write what was noted of a file, if it is at least so many bytes."""
-        start, end, total = self._stretches.get(path, (0, 0, 0))
-        file = self._files.at(path)
-        if total < least or file is None:
+    def write_out(self, *, least: int, wait: bool) -> None:
+        """Have the disk write what was noted, if it is at least so many bytes."""
+        if self._file is None or self._total < least:
             return
-        del self._stretches[path]
         # What could not be written is told by fsync(2), before the file counts as durable.
-        with suppress(OSError, StillframeError), file.opened() as descriptor:
-            write_out(descriptor, start, end - start, wait=wait)
+        with suppress(OSError):
+            write_out(self._descriptor, self._start, self._end - self._start, wait=wait)
+        self._total = 0
 
-    def write_out_all(self) -> None:
-        """The same for every file of which much was noted, without waiting."""
-        for path in list(self._stretches):
-            self.write_out(path, least=_LEAST_WRITTEN, wait=False)
+    def _leave(self) -> None:
+        self.write_out(least=_LEAST_WRITTEN, wait=False)
+        self._file, self._total = None, 0
+        self._stack.close()
 
 
 def _give_precedence() -> None:
