@@ -141,10 +141,11 @@ class Background:
 
 
 class _Held:
-    """The file that is being filled, open: neighbours of a batch lie in the same one, and opening costs more than filling.
+    """The file that is being filled, open: neighbours of a batch lie in the same one, and opening costs more than
+    filling.
 
-    What was written of it goes to the disk when it is left: else all of it would have to wait at the end. Small files are
-    left to whoever makes them durable.
+    What was written of it goes to the disk when it is left: else all of it would have to wait at the end. Small files
+    are left to whoever makes them durable.
     """
 
     def __init__(self) -> None:

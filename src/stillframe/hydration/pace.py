@@ -11,8 +11,8 @@ _LONGEST_WAIT_SECONDS: Final = 0.02
 _LOOK_SECONDS: Final = 0.001
 _FIRST_QUIET_SECONDS: Final = 0.1
 _FIRST_SECONDS: Final = 0.5
-_REST: Final = 0.75
-"""While the server writes, a thread that has brought a piece rests for that share of what it took."""
+_REST: Final = 1.0
+"""While the server writes, a pause follows each piece, for that many times what it took."""
 
 
 class Pace:
@@ -22,6 +22,7 @@ class Pace:
         self._stop = stop
         self._server_writes = server_writes
         self._lock = threading.Lock()
+        self._alone = threading.Lock()
         self._waiting = 0
         self._last = 0.0
 
@@ -56,11 +57,14 @@ class Pace:
     def piece(self) -> Iterator[bool]:
         """The block brings one piece; whether the server writes just now, and waits for all that the disk has to do.
 
-        Then a pause follows.
+        Then no other piece comes beside it, and a pause follows.
         """
-        began, gently = time.monotonic(), self._server_writes()
-        yield gently
-        if gently:
+        if not self._server_writes():
+            yield False
+            return
+        with self._alone:
+            began = time.monotonic()
+            yield True
             self._stop.wait(_REST * (time.monotonic() - began))
 
     def _busy(self) -> bool:

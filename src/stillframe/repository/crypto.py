@@ -5,6 +5,7 @@ derived by BLAKE3 with a context text, so that no two uses can be confused and n
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
@@ -17,6 +18,8 @@ ContentBytes = bytes | bytearray | memoryview
 
 _CONTEXT = "stillframe repository v1 2026-11 "
 NONCE_BYTES = 12
+_RECENT_PACKS = 64
+"""Ciphers that are kept: making one for each frame costs as much as opening a small one."""
 
 
 def derive(key: bytes, purpose: str) -> bytes:
@@ -38,7 +41,7 @@ def key_reference(repository_id: bytes, kms_key_id: str) -> str:
 class DataKey:
     """A data key and what is derived from it. Its repr names it and shows nothing of it."""
 
-    __slots__ = ("_documents", "_ids", "_packs", "reference")
+    __slots__ = ("_documents", "_ids", "_packs", "pack_cipher", "reference")
 
     def __init__(self, material: bytes, *, reference: str) -> None:
         self.reference = reference
@@ -47,6 +50,8 @@ class DataKey:
         }
         self._packs = derive(material, "packs")
         self._documents = derive(material, "documents")
+        self.pack_cipher = lru_cache(_RECENT_PACKS)(self._pack_cipher)
+        """The cipher of one pack, by its id. A renamed or swapped pack has another one, and so fails to open."""
 
     def __repr__(self) -> str:
         return f"DataKey({self.reference!r})"
@@ -55,8 +60,7 @@ class DataKey:
         """The address of content: keyed BLAKE3 of exactly its bytes, 32 bytes."""
         return bytes(blake3(plain, key=self._ids[kind]).digest())
 
-    def pack_cipher(self, pack_id: bytes) -> AESGCM:
-        """The cipher of one pack. A renamed or swapped pack has another one, and so fails to open."""
+    def _pack_cipher(self, pack_id: bytes) -> AESGCM:
         return AESGCM(bytes(blake3(pack_id, key=self._packs).digest()))
 
     def document_cipher(self, name: str) -> AESGCM:

@@ -24,6 +24,22 @@ def test_pieces_come_side_by_side_while_the_server_is_quiet() -> None:
         assert list(pool.map(bring, range(3))) == [False] * 3
 
 
+def test_pieces_come_one_after_the_other_while_the_server_writes() -> None:
+    pace = Pace(threading.Event(), server_writes=lambda: True)
+    at_work: list[int] = []
+
+    def bring(number: int) -> int:
+        with pace.piece():
+            at_work.append(number)
+            time.sleep(0.01)
+            beside = len(at_work)
+            at_work.remove(number)
+        return beside
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(bring, range(3))) == [1, 1, 1]
+
+
 class Stop(threading.Event):
     """Notes how long it is waited for."""
 
