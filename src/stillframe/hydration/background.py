@@ -27,6 +27,8 @@ _LEAST_WRITTEN: Final = 1 << 20
 """Bytes of one file that are worth a request of their own to the disk."""
 _MOST_QUEUED: Final = 1 << 18
 """Bytes that the disk is given at once while the server waits for it."""
+_LARGEST_PIECE: Final = 1 << 18
+"""Bytes that are written under one lock of their file."""
 
 
 class Background:
@@ -94,7 +96,7 @@ class Background:
             )
 
     def _bring(self, batch: Batch, finisher: Finisher) -> None:
-        pieces = batch.pieces(self._is_missing)
+        pieces = _by_file(batch.pieces(self._is_missing))
         with _Held() as held:
             while not self._perseverance.ended:
                 self._pace.give_way()
@@ -102,26 +104,24 @@ class Background:
                     piece = next(pieces, None)
                     if piece is None:
                         break
-                    path, offset, data = piece
-                    arrived = self._fill(held, path, offset, data, finisher)
-                    self._ledger.fetched(len(data), arrived=arrived)
+                    self._fill(held, piece, finisher)
                     if gently:
                         held.write_out(least=_MOST_QUEUED, wait=True)
 
-    def _fill(self, held: "_Held", path: str, offset: int, data: memoryview, finisher: Finisher) -> int:
-        file = self._files.at(path)
-        if file is None or file.complete:
-            return 0
-        try:
-            arrived = file.fill(held.descriptor(file), offset, data)
-        except FileNotFoundError:
-            # Removed while it was not held open.
-            file.deleted = True
-            self._files.done(file)
-            return 0
-        held.note(offset, arrived)
-        finisher.look_at(file)
-        return arrived
+    def _fill(self, held: "_Held", piece: "_Piece", finisher: Finisher) -> None:
+        file = self._files.at(piece.path)
+        arrived = 0
+        if file is not None and not file.complete:
+            try:
+                arrived = file.fill_parts(held.descriptor(file), piece.parts)
+            except FileNotFoundError:
+                # Removed while it was not held open.
+                file.deleted = True
+                self._files.done(file)
+            else:
+                held.note(piece, arrived)
+                finisher.look_at(file)
+        self._ledger.fetched(piece.size, arrived=arrived)
 
     def _is_missing(self, path: str, offset: int, length: int) -> bool:
         file = self._files.at(path)
@@ -138,6 +138,40 @@ class Background:
 
     def _leftovers(self) -> Iterator[Batch]:
         return iter([_Leftover(source=self._source, file=file) for file in self._files.left()])
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Parts of one file that came one after the other: offsets, and the bytes there. `size` is that of all of them."""
+
+    path: str
+    parts: list[tuple[int, memoryview]]
+    size: int
+
+    @property
+    def start(self) -> int:
+        """Where the first of them begins in the file."""
+        return min(offset for offset, _ in self.parts)
+
+    @property
+    def end(self) -> int:
+        """Where the last of them ends in the file."""
+        return max(offset + len(data) for offset, data in self.parts)
+
+
+def _by_file(pieces: Iterator[tuple[str, int, memoryview]]) -> Iterator[_Piece]:
+    """Pieces of the same file together, as much as a run of pages: each would cost the same."""
+    gathered: _Piece | None = None
+    for path, offset, data in pieces:
+        if gathered is not None and gathered.path == path and gathered.size + len(data) <= _LARGEST_PIECE:
+            gathered.parts.append((offset, data))
+            gathered.size += len(data)
+        else:
+            if gathered is not None:
+                yield gathered
+            gathered = _Piece(path, [(offset, data)], len(data))
+    if gathered is not None:
+        yield gathered
 
 
 class _Held:
@@ -168,12 +202,12 @@ class _Held:
             self._file = file
         return self._descriptor
 
-    def note(self, offset: int, length: int) -> None:
-        """So many bytes were written there."""
-        if length:
-            self._start = min(self._start, offset) if self._total else offset
-            self._end = max(self._end, offset + length)
-            self._total += length
+    def note(self, piece: "_Piece", arrived: int) -> None:
+        """So many bytes of a piece were written."""
+        if arrived:
+            self._start = min(self._start, piece.start) if self._total else piece.start
+            self._end = max(self._end, piece.end)
+            self._total += arrived
 
     def write_out(self, *, least: int, wait: bool) -> None:
         """Have the disk write what was noted, if it is at least so many bytes."""

@@ -6,7 +6,7 @@ bytes, whoever looks. Nothing is fetched under it.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from stillframe.hydration import tags
@@ -85,14 +85,13 @@ class ArrivingFile:
 
         `offset` begins a page, and `data` ends with one or at the limit. The file is never made longer.
         """
-        view = memoryview(data).cast("B")
+        return self.fill_parts(descriptor, [(offset, data)])
+
+    def fill_parts(self, descriptor: int, parts: Iterable[tuple[int, Data]]) -> int:
+        """As `fill`, for several parts of the file, each an offset and its bytes; what arrived of all of them."""
         with self._lock:
             self._forget_beyond(descriptor)
-            last = min((offset + len(view)) // PAGE_SIZE, len(self.pages))
-            if offset + len(view) >= self.limit:
-                last = len(self.pages)
-            runs = list(self.pages.missing_runs(offset // PAGE_SIZE, last))
-            return sum(self._write(descriptor, run, offset, view) for run in runs)
+            return sum(self._fill(descriptor, offset, memoryview(data).cast("B")) for offset, data in parts)
 
     def retire(self, descriptor: int, length: int) -> int:
         """Forget what has not arrived beyond `length`, in the tag, too; how many bytes were missing there.
@@ -162,6 +161,13 @@ class ArrivingFile:
             raise FileNotFoundError(self.path)
         return late
 
+    def _fill(self, descriptor: int, offset: int, view: memoryview) -> int:
+        last = min((offset + len(view)) // PAGE_SIZE, len(self.pages))
+        if offset + len(view) >= self.limit:
+            last = len(self.pages)
+        runs = list(self.pages.missing_runs(offset // PAGE_SIZE, last))
+        return sum(self._write(descriptor, run, offset, view) for run in runs)
+
     def _write(self, descriptor: int, run: tuple[int, int], base: int, view: memoryview) -> int:
         start, length = self._bytes(*run)
         part = view[start - base : start - base + length]
@@ -200,6 +206,9 @@ def identity_of(descriptor: int) -> Identity:
 
 
 def _is_zero(part: memoryview) -> bool:
+    if any(part[:32]):
+        # These nearly always tell.
+        return False
     for at in range(0, len(part), PAGE_SIZE):
         page = bytes(part[at : at + PAGE_SIZE])
         if page != _ZEROS[: len(page)]:
