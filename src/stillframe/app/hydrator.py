@@ -77,7 +77,7 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
     repository = Repositories(settings, key_management(settings, clock), clock).of(parse_region(order.region))
     with (
         repository.open_pinned(order.pin_id) as reader,
-        files_of_base(settings.paths, note.base, kept_for=order.incarnation_id) as local,
+        files_of_base(settings, note.base, kept_for=cluster.data_directory) as local,
     ):
         server_writes = WalActivity(cluster.data_directory)
         if local is not None:
@@ -88,7 +88,8 @@ def _hydrate(settings: Settings, order: HydratorOrder, cluster: Cluster) -> int:
             source,
             control=Path(order.control),
             page_is_whole=source.page_is_whole,
-            threads=settings.copy_threads,
+            # One waits for the disk while the others decode.
+            threads=settings.copy_threads + 1,
             surroundings=Surroundings(
                 local_bytes=lambda: 0 if local is None else local.taken_bytes,
                 server_writes=server_writes,

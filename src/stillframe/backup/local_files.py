@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from stillframe.errors import OperatorError
+from stillframe.hydration.filesystem import is_in_memory
 from stillframe.hydration.tags import limit_of
 from stillframe.repository import Span
 
@@ -23,16 +24,18 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 class LocalDirectory:
     """The files of a data directory. Safe to use from several threads; `taken_bytes` is what they were good for.
 
-    `read_ahead` is asked whether the system may read more at once than is asked for: megabytes that somebody else, who
-    waits for the same disk, waits for, too.
+    With `only_in_memory` nothing is read that the disk would have to be asked for: where the repository lies on it,
+    too, the compressed frames are there sooner. `read_ahead` is asked whether the system may read more at once than is
+    asked for: megabytes that somebody else, who waits for the same disk, waits for, too.
 
     The directory may be renamed and removed meanwhile. A file that was asked in vain several times in a row is asked
     only now and then, until it has something again: so one that differs everywhere costs next to nothing.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, only_in_memory: bool = False) -> None:
         """Take over the open directory."""
         self.taken_bytes = 0
+        self._only_in_memory = only_in_memory
         self.read_ahead: Callable[[], bool] = lambda: True
         self._descriptor = descriptor
         self._lock = threading.Lock()
@@ -40,7 +43,9 @@ class LocalDirectory:
 
     @classmethod
     @contextmanager
-    def first_of(cls, candidates: Iterable[Path]) -> Iterator["LocalDirectory | None"]:
+    def first_of(
+        cls, candidates: Iterable[Path], *, only_in_memory: bool = False
+    ) -> Iterator["LocalDirectory | None"]:
         """The first directory of these that is there, for the length of the block; None when none is."""
         for directory in candidates:
             try:
@@ -48,7 +53,7 @@ class LocalDirectory:
             except OSError:
                 continue
             try:
-                yield cls(descriptor)
+                yield cls(descriptor, only_in_memory=only_in_memory)
             finally:
                 os.close(descriptor)
             return
@@ -97,16 +102,17 @@ class LocalDirectory:
                 raise OSError(f"{path} is not all there")
             if not self.read_ahead():
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-            return [_read_span(descriptor, span) for span in spans]
+            return [self._read_span(descriptor, span) for span in spans]
         finally:
             os.close(descriptor)
 
-
-def _read_span(descriptor: int, span: Span) -> bytes:
-    data = os.pread(descriptor, span.length, span.offset)
-    if len(data) != span.length:
-        raise OSError(f"{span.path} is shorter")
-    return data
+    def _read_span(self, descriptor: int, span: Span) -> bytes:
+        if self._only_in_memory and not is_in_memory(descriptor, span.offset, span.length):
+            raise OSError(f"{span.path} is not in memory")
+        data = os.pread(descriptor, span.length, span.offset)
+        if len(data) != span.length:
+            raise OSError(f"{span.path} is shorter")
+        return data
 
 
 def _path(span: Span) -> str:

@@ -168,8 +168,7 @@ class Layouts:
         base: Incarnation | None,
     ) -> Laid:
         note = note_of(base) if base is not None else None
-        kept_for = cluster.data_directory.name
-        with files_of_base(self._base.settings.paths, note, kept_for=kept_for) as local:
+        with files_of_base(self._base.settings, note, kept_for=cluster.data_directory) as local:
             restore(
                 reader.beside(local),
                 cluster.data_directory,

@@ -18,7 +18,7 @@ import msgspec
 from stillframe.backup.local_clone import CloneBase
 from stillframe.backup.local_files import LocalDirectory
 from stillframe.catalog import Transaction
-from stillframe.config import Paths
+from stillframe.config import Paths, Settings
 from stillframe.domain.identifiers import LineageId
 from stillframe.domain.lsn import Lsn
 from stillframe.domain.namespace import Incarnation, Namespace
@@ -81,12 +81,19 @@ def places_of_base(paths: Paths, note: BaseNote, *, kept_for: uuid.UUID | str) -
 
 
 def files_of_base(
-    paths: Paths, note: BaseNote | None, *, kept_for: uuid.UUID | str
+    settings: Settings, note: BaseNote | None, *, kept_for: Path
 ) -> AbstractContextManager[LocalDirectory | None]:
-    """The files of a base for the length of the block; None without a base, or when it is gone."""
+    """The files of a base for the data directory `kept_for`, as long as the block lasts; None when there is none.
+
+    Those of another namespace only as far as they are in memory, when the repository is on this machine as well.
+    """
     if note is None:
         return nullcontext()
-    return LocalDirectory.first_of(places_of_base(paths, note, kept_for=kept_for))
+    replaced = str(note.namespace_id) == kept_for.parent.name
+    return LocalDirectory.first_of(
+        places_of_base(settings.paths, note, kept_for=kept_for.name),
+        only_in_memory=settings.repository_url is None and not replaced,
+    )
 
 
 def keep_base(paths: Paths, directory: Path, *, kept_for: uuid.UUID) -> None:

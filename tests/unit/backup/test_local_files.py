@@ -10,6 +10,7 @@ import pytest
 from stillframe.backup.local_files import LocalDirectory
 from stillframe.domain.identifiers import AWS_OWNED_KMS_KEY
 from stillframe.hydration import tag
+from stillframe.hydration.filesystem import is_in_memory
 from stillframe.repository import Repository, SnapshotDocument, SnapshotReader, Span
 from support.damage import flip_bit
 from support.repository import BLOCK, facts, page, pages, read_files, repository_in, restored, store_files
@@ -185,6 +186,23 @@ def test_a_file_that_has_something_again_is_asked_again(local: LocalDirectory) -
         pass
     local.judged(_FILE, right=True)
     assert all(local.read([Span(_FILE, 0, BLOCK)]) == page(0) for _ in range(20))
+
+
+def test_what_the_disk_would_have_to_be_asked_for_is_left_alone_if_so_wanted(place: Path) -> None:
+    descriptor = os.open(place / _FILE, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if is_in_memory(descriptor, 0, BLOCK):
+            pytest.skip("this file system keeps files in memory, or the kernel does not tell")
+        with LocalDirectory.first_of([place], only_in_memory=True) as found:
+            assert found is not None
+            assert found.read([Span(_FILE, 0, BLOCK)]) is None
+            os.pread(descriptor, len(_FILES[_FILE]), 0)
+            assert found.read([Span(_FILE, 0, BLOCK)]) == page(0)
+            assert found.read([Span(_FILE, 99 * BLOCK, BLOCK)]) == page(99)
+    finally:
+        os.close(descriptor)
 
 
 def test_without_any_directory_there_is_nothing_to_ask(tmp_path: Path) -> None:
