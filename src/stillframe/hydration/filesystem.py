@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -43,8 +44,10 @@ class _Cached(ctypes.Structure):
 def is_in_memory(descriptor: int, offset: int, length: int) -> bool:
     """Whether all of these bytes of a file can be read without the disk, a hole not among them.
 
-    Yes where the kernel does not tell, which is before Linux 6.5 and for files of somebody else.
+    Yes where the kernel does not tell, which is elsewhere, before Linux 6.5, and for files of somebody else.
     """
+    if sys.platform != "linux":
+        return True
     asked, found = _Range(offset, length), _Cached()
     if _libc().syscall(_CACHESTAT, descriptor, ctypes.byref(asked), ctypes.byref(found), 0) != 0:
         return True
