@@ -62,6 +62,11 @@ class Background:
                 )
                 self._thread.start()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was started."""
+        return self._thread is not None
+
     def end(self) -> None:
         """Return when all threads have ended; they do once everything is there or the hydration was stopped."""
         with self._started:

@@ -11,22 +11,25 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from stillframe.errors import InternalError
+from stillframe.errors import InternalError, OperatorError
+from stillframe.hydration.calls import UnknownCall
 from stillframe.hydration.fanotify import Event, Group
 from stillframe.hydration.file import ArrivingFile, identity_of
 from stillframe.hydration.files import Files
 from stillframe.hydration.finishing import Finisher
 from stillframe.hydration.ledger import Ledger
+from stillframe.hydration.overwriting import page_being_written
 from stillframe.hydration.pace import Pace
 from stillframe.hydration.pages import PAGE_SIZE
 from stillframe.hydration.perseverance import Perseverance
 from stillframe.hydration.source import Source
-from stillframe.hydration.truncation import UnknownCall, may_truncate, new_length
+from stillframe.hydration.truncation import may_truncate, new_length
 from stillframe.hydration.wishes import Wishes
 
 log = structlog.get_logger(__name__)
@@ -41,8 +44,19 @@ _LOOK_SECONDS: Final = 0.0005
 class Demand:
     """Answers the events of a group for these files."""
 
-    def __init__(self, group: Group, files: Files, bringer: "Bringer", *, own_accesses: bool) -> None:
-        """`own_accesses`: this process opens files after they were marked, and must not wait for itself."""
+    def __init__(
+        self,
+        group: Group,
+        files: Files,
+        bringer: "Bringer",
+        *,
+        own_accesses: bool,
+        undisturbed: Callable[[], bool],
+    ) -> None:
+        """`own_accesses`: this process opens files after they were marked, and must not wait for itself.
+        `undisturbed`: nobody else writes into the files, so that whoever reads events may, and is held up by nothing.
+        """
+        self._undisturbed = undisturbed
         self._group = group
         self._files = files
         self._bringer = bringer
@@ -93,6 +107,10 @@ class Demand:
         file = self._files.open_as(identity_of(event.descriptor))
         if file is None or self._may_pass(file, event):
             answer(self._group, event)
+        elif not file.settling and self._undisturbed() and self._bringer.take_over(event, file):
+            # Handing it to a worker would take twice as long as all of it, and recovery does it page by page.
+            answer(self._group, event)
+            self._bringer.look_at(file)
         else:
             self._queue.put((event, file))
 
@@ -137,7 +155,8 @@ class Bringer:
             if isinstance(length, UnknownCall):
                 ready = self._ready_for_anything(event, file)
             elif length is None:
-                ready = self._bring(event, file, event.offset, event.count) and self._settled(file, event)
+                ready = self.take_over(event, file) or self._bring(event, file, event.offset, event.count)
+                ready = ready and self._settled(file, event)
             else:
                 self._truncate(group, event, file, length)
                 return
@@ -165,6 +184,25 @@ class Bringer:
         self._ledger.fetched(length, arrived=arrived)
         return arrived
 
+    def look_at(self, file: ArrivingFile) -> None:
+        """The file may be complete now."""
+        self._finisher.look_at(file)
+
+    def take_over(self, event: Event, file: ArrivingFile, *, patiently: bool = False) -> bool:
+        """Fill with what the access is about to write, if that is a whole page: nothing has to be fetched for it.
+
+        Whether it was one; the access may go on then.
+        """
+        page = page_being_written(event, patiently=patiently)
+        if page is None:
+            return False
+        try:
+            self._ledger.overwritten(file.fill(event.descriptor, event.offset, page))
+        except (OSError, OperatorError):
+            # Tried again, and told, with what is fetched.
+            return False
+        return True
+
     def _bring(self, event: Event, file: ArrivingFile, offset: int, count: int) -> bool:
         count += _read_ahead(file, offset)
         runs = list(_chunks(file.missing(offset, count)))
@@ -173,13 +211,18 @@ class Bringer:
         file.demand_end = runs[-1][0] + runs[-1][1]
         self._wishes.note(file)
 
-        def bring(run: tuple[int, int]) -> bool:
-            return self._perseverance.until_done(
-                lambda: self._ledger.waited(self.bring_through(file, event.descriptor, *run)),
-                work=f"reading {file.path} at {run[0]}",
-            )
+        def bring(run: tuple[int, int]) -> None:
+            try:
+                self._ledger.waited(self.bring_through(file, event.descriptor, *run))
+            except Exception:
+                # While the source fails there is time to ask a thread that had not fallen asleep.
+                if not self.take_over(event, file, patiently=True):
+                    raise
 
-        return all(bring(run) for run in runs)
+        return all(
+            self._perseverance.until_done(partial(bring, run), work=f"reading {file.path} at {run[0]}")
+            for run in runs
+        )
 
     def _settled(self, file: ArrivingFile, event: Event) -> bool:
         """Wait for truncations to take effect that took away what was to be read: there is nothing else to read."""

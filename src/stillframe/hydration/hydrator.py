@@ -122,7 +122,13 @@ class Hydrator:
                 time.sleep(_MAKING_SECONDS)
             self._take_all(armed.arm())
         self._finisher.start()
-        self._demand = Demand(self._group, self._files, self._bringer, own_accesses=armed.late)
+        self._demand = Demand(
+            self._group,
+            self._files,
+            self._bringer,
+            own_accesses=armed.late,
+            undisturbed=lambda: not self._background.has_begun,
+        )
         self._demand.start(workers=_WORKERS, on_failure=self._break)
         self._files.armed()
         self._armed = True

@@ -53,6 +53,11 @@ class Ledger:
             self._fetched += fetched
             self._arrived += arrived
 
+    def overwritten(self, arrived: int) -> None:
+        """Somebody wrote that much himself before it was fetched."""
+        with self._lock:
+            self._arrived += arrived
+
     def waited(self, arrived: int) -> None:
         """An access had to wait for content: that many bytes."""
         with self._lock:

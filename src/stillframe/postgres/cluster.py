@@ -48,6 +48,9 @@ SOCKET_PORT = 5432
 ARRIVAL_FILE = "stillframe.arriving"
 """In a data directory whose files are not all there yet."""
 
+PROMOTE_FILE = "promote"
+"""What a standby looks for when it is told that it may leave recovery."""
+
 _SOCKET_PATH_LIMIT = 107
 _START_LOG = "start.log"
 _LOG_PREFIXES = ("start", "postgresql")
@@ -179,12 +182,20 @@ class Cluster:
 
     # --- starting -------------------------------------------------------------------------------------------
 
-    def start(self, settings: ServerSettings, *, deadline: float = 60, inherited: Sequence[int] = ()) -> int:
+    def start(
+        self,
+        settings: ServerSettings,
+        *,
+        deadline: float = 60,
+        inherited: Sequence[int] = (),
+        promote: bool = False,
+    ) -> int:
         """Start the server and wait until it takes connections; its pid. Recovers first when it has to.
 
         A server that runs already is taken as it is, after being told to read its settings again. All its
         processes hold the descriptors `inherited` open for as long as they live; a directory that is still
-        arriving is started with its hydrator's only.
+        arriving is started with its hydrator's only. With `promote`, one that would go on waiting for WAL as a
+        standby leaves recovery when it has replayed what there is.
         Raises ServerUnavailable with the end of the server's log when it ends or is not ready in time
         (then it is stopped again), OperatorError or PermissionMissing when the machine is in the way, Conflict
         for a half-arrived directory without a descriptor.
@@ -200,7 +211,7 @@ class Cluster:
         self._end_leftovers(until)
         self._forget_server()
         pid = self._launch(inherited)
-        self._wait_until_ready(pid, until=until)
+        self._wait_until_ready(pid, until=until, promote=promote)
         return pid
 
     def write_settings(self, settings: ServerSettings, *, durable: bool = True) -> None:
@@ -285,9 +296,11 @@ class Cluster:
         finally:
             os.close(descriptor)
 
-    def _wait_until_ready(self, pid: int, *, until: float) -> None:
+    def _wait_until_ready(self, pid: int, *, until: float, promote: bool) -> None:
         pause = 0.002
         while not self._accepts(pid):
+            if promote:
+                self._ask_to_promote()
             if not is_alive(pid):
                 raise ServerUnavailable(f"The PostgreSQL server ended while it started: {self._last_words()}")
             if time.monotonic() >= until:
@@ -301,6 +314,17 @@ class Cluster:
     def _accepts(self, pid: int) -> bool:
         note = read_pid_file(self.data_directory)
         return note is not None and note.pid == pid and note.accepting
+
+    def _ask_to_promote(self) -> None:
+        """As pg_ctl does. Asked again and again: a server that has not begun to recover takes no notice of it."""
+        note = read_pid_file(self.data_directory)
+        if note is None or not note.recovering:
+            return
+        if not (self.data_directory / PROMOTE_FILE).exists():
+            publish(self.data_directory / PROMOTE_FILE, b"", owner=self.identity.owner, durable=False)
+        with hold_postmaster(self.data_directory) as process:
+            if process is not None:
+                process.send(signal.SIGUSR1)
 
     def _end_leftovers(self, until: float) -> None:
         """End what a killed server left behind: as long as it lives, a new one cannot start."""
@@ -378,6 +402,11 @@ class Cluster:
         """The pid of the running server of this directory, whoever started it, or None."""
         with hold_postmaster(self.data_directory) as process:
             return process.pid if process is not None else None
+
+    def takes_connections(self) -> bool:
+        """Whether its server runs and has left recovery."""
+        note = read_pid_file(self.data_directory)
+        return note is not None and note.accepting and self.adopt() is not None
 
     def status(self) -> ClusterStatus:
         """What this directory is at this moment. Raises what read_control_file raises."""

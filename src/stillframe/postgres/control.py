@@ -82,6 +82,11 @@ class ControlFile:
     limits: RecoveryLimits
 
     @property
+    def newest_timeline(self) -> int:
+        """The one it writes on: that of its last checkpoint, or a newer one when it was promoted since."""
+        return max(self.timeline, self.min_recovery_timeline)
+
+    @property
     def cleanly_stopped(self) -> bool:
         """Whether the server ended by a shutdown checkpoint, so that no WAL is needed to start it."""
         return self.state is ClusterState.SHUT_DOWN

@@ -174,6 +174,7 @@ _SKIPPED_NAMES = frozenset(
         "postmaster.opts",
         "recovery.signal",
         "standby.signal",
+        "promote",
         # Ours: a copy of a half-arrived directory is whole.
         "stillframe.arriving",
     }

@@ -31,6 +31,11 @@ class PidFile:
         """Whether the server said that it takes connections and has left recovery."""
         return self.status == "ready"
 
+    @property
+    def recovering(self) -> bool:
+        """Whether it has begun to start, far enough to take signals, and takes no connections yet."""
+        return self.status in {"starting", "standby"}
+
 
 def read_pid_file(data_directory: Path) -> PidFile | None:
     """The note in a data directory, or None when there is none, or not yet a whole one."""

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from stillframe.domain.lsn import Lsn
 from stillframe.errors import InvalidRequest, StoredDataCorrupt
-from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.cluster import PROMOTE_FILE, Cluster
 from stillframe.postgres.control import ClusterState, RecoveryLimits, read_control_file
 from stillframe.postgres.osfiles import publish, remove, sync_directory
 from stillframe.postgres.settings import ServerSettings
 from stillframe.system import translating_os_errors
 
-SIGNAL_FILE = "recovery.signal"
+SIGNAL_FILE = "standby.signal"
+"""A standby that is promoted opens before the checkpoint that writes every page its WAL has touched."""
+
 _PLACEHOLDER = b"# Taken by another restore of the same databases.\n"
 
 
@@ -50,7 +52,7 @@ def recover(
     recovering = _while_recovering(settings, limits)
     # After a power cut the whole restore begins again.
     cluster.write_settings(recovering, durable=False)
-    pid = cluster.start(recovering, deadline=deadline, inherited=inherited)
+    pid = cluster.start(recovering, deadline=deadline, inherited=inherited, promote=True)
     try:
         _check_outcome(cluster, plan)
     except StoredDataCorrupt:
@@ -96,9 +98,10 @@ def finish_recovery(cluster: Cluster, settings: ServerSettings, plan: RecoveryPl
             _history_file(cluster, number).unlink(missing_ok=True)
         if placeholders:
             sync_directory(cluster.data_directory / "pg_wal")
-        # PostgreSQL has removed it durably at the end of recovery, or there was none.
-        if (cluster.data_directory / SIGNAL_FILE).exists():
-            remove(cluster.data_directory / SIGNAL_FILE)
+        # PostgreSQL has removed both at the end of recovery, but for what was asked once too often.
+        for name in (SIGNAL_FILE, PROMOTE_FILE):
+            if (cluster.data_directory / name).exists():
+                remove(cluster.data_directory / name)
 
 
 def _while_recovering(settings: ServerSettings, limits: RecoveryLimits) -> ServerSettings:
@@ -109,8 +112,6 @@ def _while_recovering(settings: ServerSettings, limits: RecoveryLimits) -> Serve
         extra={
             **settings.extra,
             "hot_standby": "off",
-            # All WAL there will ever be lies in pg_wal, so the truth is: there is none anywhere else.
-            "restore_command": "exit 1",
             # No recovery target: the WAL was cut off at the end of the backup, and PostgreSQL looks at a target
             # such as 'immediate' only when one more record follows. It refuses by itself to stop any earlier.
             "recovery_target_timeline": "current",
@@ -123,7 +124,7 @@ def _check_outcome(cluster: Cluster, plan: RecoveryPlan) -> None:
     and none should be: the first one on new files is dear.
     """
     control = read_control_file(cluster.data_directory)
-    found = (control.state, control.system_identifier, control.timeline)
+    found = (control.state, control.system_identifier, control.newest_timeline)
     wanted = (ClusterState.IN_PRODUCTION, plan.system_identifier, plan.timeline)
     if found != wanted:
         raise StoredDataCorrupt(

@@ -182,7 +182,7 @@ class Hydrations:
     def bring_rest(self, cluster: Cluster) -> None:
         """Have what nobody asks for come, too, if it is to; asked again it changes nothing."""
         note = arrival_note(cluster)
-        if note is not None and note.background and cluster.adopt() is not None:
+        if note is not None and note.background and cluster.takes_connections():
             with suppress(ServerUnavailable):
                 # It does not answer at this moment: it is asked again at the next look.
                 hydrator_of(cluster).background()

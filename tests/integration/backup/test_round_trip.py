@@ -10,7 +10,7 @@ import pytest
 from stillframe.backup.restore import BACKUP_LABEL, restore, start_restored
 from stillframe.domain.cancel import CancelToken
 from stillframe.errors import Conflict, InvalidRequest, ServerUnavailable
-from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.cluster import Cluster, StopMode
 from stillframe.postgres.connection import connect
 from stillframe.postgres.control import (
     CONTROL_FILE,
@@ -101,9 +101,39 @@ def test_a_restored_cluster_is_on_the_timeline_it_was_given_and_leaves_no_trace_
                 assert session.row("SELECT pg_is_in_recovery()") == (False,)
             present = {path.name for path in (copy.data_directory / "pg_wal").glob("*.history")}
             assert present == {f"{number:08X}.history"}
-            assert not (copy.data_directory / "recovery.signal").exists()
+            for name in ("recovery.signal", "standby.signal", "promote"):
+                assert not (copy.data_directory / name).exists()
             assert "recovery_target" not in (copy.data_directory / "stillframe.conf").read_text()
-            assert "restore_command" not in (copy.data_directory / "stillframe.conf").read_text()
+
+
+def test_a_restored_cluster_opens_without_a_checkpoint_and_survives_being_killed_before_its_first(
+    shop: Cluster, repository: Repository
+) -> None:
+    writing = pgbench_beside(shop, "-T", "4", "-c", "4")
+    document = take(repository, shop)
+    writing.communicate(timeout=60)
+    with restored(repository, document, timeline=7) as copy:
+        before = answers(copy)
+        for number in range(3):
+            with login(copy) as admin:
+                admin.execute(f"CREATE TABLE since_{number} AS SELECT {number} AS n".encode())
+            copy.stop(StopMode.KILL)
+            assert read_control_file(copy.data_directory).newest_timeline == 7
+            copy.start(SMALL)
+            assert answers(copy) == before
+        log = "".join(path.read_text() for path in copy.log_directory.glob("*.log"))
+        with login(copy) as admin:
+            for number in range(3):
+                assert admin.execute(f"SELECT n FROM since_{number}".encode()).fetchone() == (number,)
+        with connect(copy) as session:
+            session.execute("CHECKPOINT")
+        assert read_control_file(copy.data_directory).timeline == 7
+        # Nothing but promotion opens a server that was restored so.
+        assert "received promote request" in log
+        child = take(repository, copy)
+    assert child.facts.timeline == 7
+    with restored(repository, child, timeline=8) as grandchild:
+        assert answers(grandchild) == before
 
 
 def test_a_snapshot_of_a_restored_cluster_restores_with_its_whole_ancestry(

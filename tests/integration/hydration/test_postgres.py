@@ -62,14 +62,17 @@ _DAMAGE = (
 
 
 @contextmanager
-def _half_arrived() -> Iterator[tuple[Cluster, Place]]:
+def _half_arrived(*, crashed_after: str | None = None) -> Iterator[tuple[Cluster, Place]]:
+    """Of a server that was shut down, or killed after a statement that WAL has and its files may not have."""
     with running_namespace() as original, reachable_directory() as directory:
         skip_unless_supported(directory)
         pgbench(original, "-i", "-s", "1", "-q")
         with login(original) as session:
             for statement in _DATA:
                 session.execute(statement)
-        original.stop()
+        if crashed_after is not None:
+            _run(original, ("CHECKPOINT", crashed_after))
+        original.stop(StopMode.FAST if crashed_after is None else StopMode.KILL)
         cluster = cluster_in(directory)
         for name in ("data", "reference"):
             subprocess.run(["cp", "-a", original.data_directory, directory / name], check=True)
@@ -181,3 +184,22 @@ def test_a_server_whose_hydrator_was_killed_is_killed_and_recovers_with_a_new_on
         require_sound(cluster)
         with _eager(place) as eager:
             assert _checked(eager, ("kept",)) == _checked(cluster, ("kept",))
+
+
+def test_recovery_fetches_nothing_for_the_pages_that_its_wal_replaces() -> None:
+    with _half_arrived(crashed_after="DELETE FROM changed") as (cluster, place):
+        hydrator = HydratorProcess(place)
+        try:
+            hydrator.start(cluster, SMALL)
+            with login(cluster) as session:
+                row = session.execute("SELECT pg_relation_size('changed')").fetchone()
+            assert row is not None
+            status = hydrator.status
+            assert status.arrived_bytes - status.fetched_bytes > int(str(row[0])) * 0.9
+            hydrator.complete()
+        finally:
+            hydrator.kill()
+        require_sound(cluster)
+        found = _checked(cluster, _TABLES)
+        with _eager(place) as eager:
+            assert _checked(eager, _TABLES) == found

@@ -1,5 +1,6 @@
 """Whoever touches a page that has not arrived waits for it, whatever the system call."""
 
+import base64
 import os
 import threading
 from pathlib import Path
@@ -64,8 +65,6 @@ def test_an_access_waits_for_as_long_as_the_source_fails(place: Place, call: str
 
 @pytest.mark.parametrize("call", ["write", "pwritev"])
 def test_a_write_into_a_missing_page_keeps_the_rest_of_it(place: Place, call: str) -> None:
-    import base64
-
     place.lay_out("relation", pages(_COUNT))
     with running(place) as (hydrator, server):
         server.do(call, "relation", 5 * PAGE_SIZE + 100, base64.b64encode(b"written").decode())
@@ -73,6 +72,69 @@ def test_a_write_into_a_missing_page_keeps_the_rest_of_it(place: Place, call: st
         expected = bytearray(pages(_COUNT))
         expected[5 * PAGE_SIZE + 100 : 5 * PAGE_SIZE + 107] = b"written"
         assert server.do("read", "relation", 0, _COUNT * PAGE_SIZE) == bytes(expected)
+
+
+def test_a_page_that_is_written_whole_is_not_fetched_and_needs_no_source(place: Place) -> None:
+    place.lay_out("relation", pages(_COUNT))
+    new = b"page, new".ljust(PAGE_SIZE, b"#")
+    written = (0, 5, 6, 20, 39)
+    with running(place) as (hydrator, server):
+        place.fail(failing=True)
+        for number in written:
+            server.write("relation", number * PAGE_SIZE, new)
+            assert server.do("read", "relation", number * PAGE_SIZE, PAGE_SIZE) == new
+        status = hydrator.status
+        assert (status.arrived_bytes, status.fetched_bytes) == (len(written) * PAGE_SIZE, 0)
+        place.fail(failing=False)
+        hydrator.complete()
+        for number in range(_COUNT):
+            expected = new if number in written else page(number)
+            assert server.do("read", "relation", number * PAGE_SIZE, PAGE_SIZE) == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "offset", "data"),
+    [
+        ("write", 0, b"half".ljust(PAGE_SIZE // 2, b"#")),
+        ("write", PAGE_SIZE // 2, b"across".ljust(PAGE_SIZE, b"#")),
+        ("write", 0, bytes(PAGE_SIZE)),
+        ("write", 0, b"two".ljust(2 * PAGE_SIZE, b"#")),
+        ("pwritev", 0, b"by another call".ljust(PAGE_SIZE, b"#")),
+    ],
+    ids=["half a page", "across two", "zeros", "two pages", "another call"],
+)
+def test_any_other_write_waits_for_what_was_there(place: Place, call: str, offset: int, data: bytes) -> None:
+    place.lay_out("relation", pages(_COUNT))
+    with running(place) as (hydrator, server):
+        place.fail(failing=True)
+        server.ask(call, "relation", 3 * PAGE_SIZE + offset, base64.b64encode(data).decode())
+        assert server.waits()
+        place.fail(failing=False)
+        server.answer()
+        hydrator.complete()
+        expected = bytearray(pages(_COUNT))
+        expected[3 * PAGE_SIZE + offset : 3 * PAGE_SIZE + offset + len(data)] = data
+        assert server.do("read", "relation", 0, _COUNT * PAGE_SIZE) == bytes(expected)
+
+
+def test_a_writer_that_is_killed_before_its_write_leaves_a_whole_page(place: Place) -> None:
+    place.lay_out("relation", pages(_COUNT))
+    new = b"page, new".ljust(PAGE_SIZE, b"#")
+    hydrator = HydratorProcess(place)
+    server = Server(place, hydrator)
+    try:
+        for number in range(_COUNT):
+            server.ask("write", "relation", number * PAGE_SIZE, base64.b64encode(new).decode())
+            server.kill()
+            hydrator.kill()
+            found = (place.half / "relation").read_bytes()[number * PAGE_SIZE :][:PAGE_SIZE]
+            assert found in {new, bytes(PAGE_SIZE), page(number)}
+            hydrator = HydratorProcess(place)
+            server = Server(place, hydrator)
+            assert server.do("read", "relation", number * PAGE_SIZE, PAGE_SIZE) in {new, page(number)}
+    finally:
+        server.kill()
+        hydrator.kill()
 
 
 def test_what_the_server_wrote_is_never_replaced_by_the_background(place: Place) -> None:

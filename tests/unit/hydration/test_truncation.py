@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from stillframe.hydration.truncation import UNKNOWN, may_truncate, new_length
+from stillframe.hydration.calls import UNKNOWN
+from stillframe.hydration.truncation import may_truncate, new_length
 
 pytestmark = pytest.mark.unit
 

@@ -87,7 +87,8 @@ def test_what_belongs_to_the_running_server_only_is_left_out(tmp_path: Path) -> 
     }  # fmt: skip
     skipped = {
         "postmaster.pid", "postmaster.opts", "backup_label", "backup_label.old", "tablespace_map",
-        "backup_manifest", "recovery.signal", "standby.signal", "current_logfiles", "postgresql.auto.conf.tmp",
+        "backup_manifest", "recovery.signal", "standby.signal", "promote", "current_logfiles",
+        "postgresql.auto.conf.tmp",
         "global/pg_control", "global/pg_internal.init", "base/5/pg_internal.init.123", "base/5/t3_16390",
         "base/pgsql_tmp/pgsql_tmp1.0", "pg_stat_tmp/a", "pg_replslot/s/state", "pg_notify/0000",
         "pg_serial/0000", "pg_snapshots/0", "pg_subtrans/0000", "pg_dynshmem/m", "pg_wal/000000010000000000000001",
