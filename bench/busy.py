@@ -1,21 +1,29 @@
-"""What snapshots take from the users of a namespace: pgbench with one every thirty seconds, and without."""
+"""What snapshots take from the users of a namespace, and what users do to snapshots.
+
+pgbench with one every thirty seconds, and without; and the first answer of a snapshot that was taken beside pgbench,
+which brings the WAL of its time with it, and of a quiet one.
+"""
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 
-from bench.measure import settle
-from bench.pgbench import endpoint_of, pgbench, prepare_pgbench
-from bench.results import Goal, Section, Series, Table
+from bench.answers import await_answer, service_session, started
+from bench.measure import Stopwatch, settle
+from bench.native import PlainBaseBackup
+from bench.pgbench import Way, endpoint_of, pgbench, prepare_pgbench
+from bench.results import Goal, Section, Series, Table, seconds
 from bench.warehouse import Source, Warehouse
 
 _PERIOD = 30.0
 _FIRST_AFTER = 5.0
 _CLIENTS = 4
 _MOST_LOST = 0.05
+_QUIET, _BUSY = "quiet", "busy"
 _WITHOUT, _WITH = "without snapshots", f"a snapshot every {_PERIOD:g} s"
 
 
@@ -32,7 +40,88 @@ def run_busy(house: Warehouse, source: Source, *, rounds: int, console: Console)
             settle(cold=False)
             with _snapshots(house, source, count=1 if what == _WITH else 0):
                 found[what].append(pgbench(source, way, clients=_CLIENTS, duration=_PERIOD))
-    return _section(found)
+    section = _section(found)
+    section.tables.append(_restores(house, source, way, rounds=rounds, console=console))
+    return section
+
+
+def _restores(house: Warehouse, source: Source, way: Way, *, rounds: int, console: Console) -> Table:
+    """Until the first answer, cold: of a quiet snapshot and of a busy one in turns, and of a peer's busy copy once."""
+    snapshots = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in (_QUIET, _BUSY)}
+    found: dict[str, list[float]] = {name: [] for name in snapshots}
+    peer = PlainBaseBackup(house, source)
+    with house.service_connection(source) as session:
+        session.execute("CHECKPOINT")
+    house.snapshot(source.namespace, snapshots[_QUIET])
+    with _load(source, way):
+        house.snapshot(source.namespace, snapshots[_BUSY])
+    with _load(source, way):
+        peer.prepare_copy()
+        peer.copy()
+    for number in range(rounds):
+        for name, snapshot in snapshots.items():
+            console.print(f"[dim]busy: restore of a {name} snapshot, round {number + 1}[/]")
+            found[name].append(_first_answer(house, snapshot, number))
+    console.print(f"[dim]busy: {peer.name}[/]")
+    of_peer = _first_answer_of(house, source, peer)
+    peer.close()
+    return _restore_table(found, peer.name, of_peer)
+
+
+def _first_answer(house: Warehouse, snapshot: str, number: int) -> float:
+    target = house.make(f"{snapshot}-{number}")
+    settle(cold=True)
+    watch = Stopwatch()
+    house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=snapshot)
+    await_answer(lambda: house.connect(target))
+    first = watch.seconds
+    house.await_available(target)
+    house.require_success(target)
+    house.remove(target)
+    return first
+
+
+def _first_answer_of(house: Warehouse, source: Source, peer: PlainBaseBackup) -> float:
+    peer.prepare_return()
+    settle(cold=True)
+    watch = Stopwatch()
+    peer.bring_back()
+    with started(house, source, peer) as cluster:
+        await_answer(lambda: service_session(cluster))
+        first = watch.seconds
+    peer.clean_return()
+    return first
+
+
+def _restore_table(found: dict[str, list[float]], peer: str, of_peer: float) -> Table:
+    table = Table(
+        title="First answer after a restore, cold",
+        columns=["", "median", "least to largest", "runs", "ratio"],
+    )
+    quiet = Series(values=tuple(found[_QUIET])).median
+    for name, values in found.items():
+        series = Series(values=tuple(values))
+        ratio = f"{series.median / quiet:.2f}"
+        table.rows.append(
+            [f"{name} snapshot", seconds(series.median), series.spread(), str(len(values)), ratio]
+        )
+    table.rows.append([f"busy copy by {peer}, by cp", seconds(of_peer), "", "1", f"{of_peer / quiet:.1f}"])
+    table.notes = [
+        f"Busy: taken beside pgbench with {_CLIENTS} clients. Quiet: after a checkpoint, beside nothing."
+    ]
+    return table
+
+
+@contextmanager
+def _load(source: Source, way: Way) -> Iterator[None]:
+    """pgbench beside the block, which begins some seconds after it."""
+    load = threading.Thread(target=lambda: pgbench(source, way, clients=_CLIENTS, duration=_PERIOD))
+    load.start()
+    try:
+        time.sleep(_FIRST_AFTER)
+        yield
+    finally:
+        load.join()
 
 
 @contextmanager

@@ -5,31 +5,21 @@ first command to the first answer of a server that was started on what it brough
 """
 
 import math
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-import psycopg
 from rich.console import Console
 
-from bench.contenders import Peer, absent_peers, peers
+from bench.answers import await_answer, service_session, started
+from bench.contenders import absent_peers, peers
 from bench.measure import Stopwatch, settle
 from bench.native import CombineBackup
 from bench.ours import Service
 from bench.pgbackrest import PgBackRest
-from bench.programs import run
 from bench.results import MISSING, Goal, Section, Series, Table, megabytes, seconds
-from bench.warehouse import CATALOGS_FIRST, DATABASE, Source, Warehouse
-from stillframe.postgres.cluster import Cluster
-from stillframe.postgres.settings import ServerSettings
+from bench.warehouse import CATALOGS_FIRST, Source, Warehouse
 
 _OURS = Service.name
-_FIRST = "SELECT count(*) FROM nation"
-_POLL_SECONDS = 0.005
-_PATIENCE = 3600.0
 _FIRST_SECONDS = 0.6
 _PEER_FACTOR = 20
 _MOST_FETCHED = 10e6
@@ -66,7 +56,7 @@ def _ours(house: Warehouse, source: Source, snapshot: str, number: int, console:
     settle(cold=True)
     watch = Stopwatch()
     house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=snapshot)
-    _await_answer(lambda: house.connect(target))
+    await_answer(lambda: house.connect(target))
     found = {"first": watch.seconds}
     arrival = house.arrival(target)
     found["fetched"] = float(arrival["fetchedBytes"] + CATALOGS_FIRST) if arrival else math.nan
@@ -106,54 +96,11 @@ def _peers(house: Warehouse, source: Source, console: Console) -> Iterator[tuple
         watch = Stopwatch()
         contender.bring_back()
         restored = watch.seconds
-        with _started(house, source, contender) as cluster:
-            _await_answer(lambda cluster=cluster: _service_session(cluster))  # type: ignore[misc]
+        with started(house, source, contender) as cluster:
+            await_answer(lambda cluster=cluster: service_session(cluster))  # type: ignore[misc]
             yield contender.name, {"restored": restored, "first": watch.seconds}
         contender.clean_return()
         contender.close()
-
-
-@contextmanager
-def _started(house: Warehouse, source: Source, contender: Peer) -> Iterator[Cluster]:
-    """A server on what a peer brought back, in the state it is in."""
-    directory = contender.returned
-    for folder in directory.parents:
-        if folder == house.root:
-            break
-        # Some keep the modes of all folders on the way, which may be only for us.
-        folder.chmod(0o711)
-    identity = house.machine.identity
-    if identity.owner is not None:
-        run("chown", "-R", f"{identity.owner[0]}:{identity.owner[1]}", str(directory))
-    cluster = replace(
-        source.cluster,
-        data_directory=directory,
-        socket_directory=house.root / "s",
-        log_directory=house.root / "l",
-    )
-    cluster.start(ServerSettings(), deadline=600)
-    try:
-        yield cluster
-    finally:
-        cluster.stop()
-
-
-def _await_answer(connect: Callable[[], "psycopg.Connection[Any]"]) -> None:
-    watch = Stopwatch()
-    while True:
-        try:
-            with connect() as session:
-                assert session.execute(_FIRST).fetchone() == (25,)
-                return
-        except psycopg.Error:
-            assert watch.seconds < _PATIENCE, "no answer"
-            time.sleep(_POLL_SECONDS)
-
-
-def _service_session(cluster: Cluster) -> "psycopg.Connection[Any]":
-    return psycopg.connect(
-        host=str(cluster.socket_directory), port=cluster.socket_port, user="stillframe", dbname=DATABASE
-    )
 
 
 def _first_answers(size: int, ours: Sequence[Found], others: Mapping[str, Found]) -> Table:

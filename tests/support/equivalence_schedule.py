@@ -134,6 +134,7 @@ def schedule(seed: int) -> Iterator[Schedule]:
     """
     with ExitStack() as stack:
         rig = stack.enter_context(native_rig() if _NATIVE else equivalence_rig())
+        rig.in_passes = True
         made = Schedule(rig=rig, rng=random.Random(seed), stack=stack)
         made.manage("CREATE TABLESPACE place LOCATION ''", "GRANT CREATE ON TABLESPACE place TO admin")
         made.run("CREATE SEQUENCE tickets")

@@ -1,11 +1,12 @@
 """Taking a snapshot of a running cluster: read what may have changed, made whole by WAL (rules 1-7, 22-30)."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 
+import msgspec
 import structlog
 
 from stillframe.backup.changes import ChangeSet, Everything, SinceParent
@@ -22,7 +23,7 @@ from stillframe.backup.tidying import Tidying
 from stillframe.backup.wal import copy_history, copy_wal
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.clock import Clock, SystemClock
-from stillframe.domain.identifiers import LineageId
+from stillframe.domain.identifiers import LineageId, SnapshotId
 from stillframe.errors import SourceDataCorrupt, Unsupported
 from stillframe.postgres.backup_session import BackupSession, BackupStart, backup_session
 from stillframe.postgres.cluster import Cluster
@@ -33,13 +34,24 @@ from stillframe.postgres.control import (
     poisoned,
     read_control_bytes,
 )
-from stillframe.postgres.files import ListedFile, Listing, list_data_directory
+from stillframe.postgres.files import KnownFolder, ListedFile, Listing, list_data_directory
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.wal_summaries import Doubt
-from stillframe.repository import AncestryEntry, SnapshotAttributes, SnapshotDocument, SnapshotWriter
+from stillframe.repository import (
+    AncestryEntry,
+    SnapshotAttributes,
+    SnapshotDocument,
+    SnapshotFacts,
+    SnapshotWriter,
+)
 from stillframe.system import translating_os_errors
 
 _DEFAULT_THREADS = 2
+_SHORT_WAL = 64 << 20
+"""Bytes that a restored server replays in less than half a second."""
+_MOST_PASSES = 5
+_GAIN = 2
+"""Another pass is worth it when it has at most half of the last one's work to do."""
 _log = structlog.get_logger(__name__)
 
 
@@ -61,7 +73,8 @@ class CaptureRequest:
 
     `ancestry` is where the source's incarnation came from, oldest first. Without `changes` they are learnt from
     the server, relative to the parent that the writer was begun with, if it has one. Give the same `memory` to
-    the captures of one process, and look into `remarks` when it has been taken.
+    the captures of one process, and look into `remarks` when it has been taken. When more WAL than `short_wal` bytes
+    was written meanwhile, what changed is read once more before it ends.
     """
 
     lineage_id: LineageId
@@ -69,6 +82,7 @@ class CaptureRequest:
     ancestry: Sequence[AncestryEntry] = ()
     changes: ChangeSet | None = None
     threads: int = _DEFAULT_THREADS
+    short_wal: int = _SHORT_WAL
     label: str = "stillframe"
     deadline: float = 3600
     clock: Clock = field(default_factory=SystemClock)
@@ -86,12 +100,54 @@ def capture(
 ) -> SnapshotDocument:
     """Take a snapshot of a running cluster, exact at the LSN where the copy ends; it is committed on return.
 
+    A restored server replays the WAL from the copy's beginning to its end. So a copy that took long beside much work
+    becomes the parent of another one, which is taken at once, reads what has changed since, and ends sooner.
+
     Raises ServerUnavailable when the server goes away, SourceDataCorrupt when files cannot be read or WAL is
     missing, Unsupported for what a snapshot cannot hold, Cancelled, and what the writer raises: then nothing
     was committed, and the writer is to be aborted. Damaged pages are no error: they are in the document's
     `damage`, with names.
     """
     started_at = request.clock.now()
+    passes: list[SnapshotFacts] = []
+    while True:
+        taken = _pass(source, writer, request, passes, progress=progress, cancel=cancel)
+        facts = gather_facts(source, request, taken.context, replace(taken.outcome, started_at=started_at))
+        if not taken.again:
+            break
+        passes.append(facts)
+        writer.begin_again(facts)
+        request.memory.keep(source.data_directory, Moment(_parent_of(writer), taken.run), taken.known)
+        _log.info("another_pass", wal_bytes=taken.outcome.wal_bytes, read_bytes=facts.bytes_read)
+    _remark(source, request, taken.context, taken.outcome)
+    progress.begin("committing")
+    cancel.raise_if_cancelled()
+    document = writer.commit(_in_all(facts, passes))
+    request.memory.keep(source.data_directory, Moment(document.snapshot_id, taken.run), taken.known)
+    return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """What a pass has found: `again` when another one shall follow. `known` are the directories of that `run`."""
+
+    context: CopyContext
+    outcome: Outcome
+    run: str
+    known: Mapping[str, KnownFolder]
+    again: bool
+
+
+def _pass(
+    source: Cluster,
+    writer: SnapshotWriter,
+    request: CaptureRequest,
+    passes: Sequence[SnapshotFacts],
+    *,
+    progress: Progress,
+    cancel: CancelToken,
+) -> _Taken:
+    """Copy everything, or what has changed since the writer's parent; and the WAL, if this pass is the last one."""
     progress.begin("checkpoint")
     with backup_session(source, label=request.label, cancel=cancel, deadline=request.deadline) as backup:
         progress.begin("comparing")
@@ -107,11 +163,14 @@ def capture(
         control = _copy_control_file(source, writer, start=backup.start)
         stop = backup.stop()
         context.findings.judge_newer(stop.lsn)
-        progress.begin("wal")
-        wal_bytes = copy_wal(context, control, start=backup.start, stop=stop)
-        history = copy_history(context, timeline=backup.start.timeline)
+        wal_bytes, history = stop.lsn - backup.start.lsn, ""
+        again = _is_worth_another(context, request, passes, wal_bytes=wal_bytes)
+        if not again:
+            progress.begin("wal")
+            wal_bytes = copy_wal(context, control, start=backup.start, stop=stop)
+            history = copy_history(context, timeline=backup.start.timeline)
         outcome = Outcome(
-            started_at=started_at,
+            started_at=request.clock.now(),
             control=control,
             start=backup.start,
             stop=stop,
@@ -119,18 +178,46 @@ def capture(
             history=history,
             server=described.result(),
         )
-    facts = gather_facts(source, request, context, outcome)
-    _remark(source, request, context, outcome)
-    progress.begin("committing")
-    cancel.raise_if_cancelled()
-    document = writer.commit(facts)
-    request.memory.keep(source.data_directory, Moment(document.snapshot_id, run), listing.known)
-    return document
+    if not passes and isinstance(context.changes, Everything):
+        request.remarks.doubt = context.changes.doubt
+    return _Taken(context=context, outcome=outcome, run=run, known=listing.known, again=again)
+
+
+def _is_worth_another(
+    context: CopyContext, request: CaptureRequest, passes: Sequence[SnapshotFacts], *, wal_bytes: int
+) -> bool:
+    """Whether much was written meanwhile, and another pass would have much less to do.
+
+    Not after damaged pages: the next pass would not read them again, and nobody be told.
+    """
+    findings = context.findings
+    return (
+        request.changes is None
+        and wal_bytes > request.short_wal
+        and wal_bytes * _GAIN <= findings.bytes_read
+        and len(passes) + 1 < _MOST_PASSES
+        and not findings.damaged_count
+    )
+
+
+def _parent_of(writer: SnapshotWriter) -> SnapshotId:
+    assert writer.parent is not None
+    return writer.parent.snapshot_id
+
+
+def _in_all(facts: SnapshotFacts, passes: Sequence[SnapshotFacts]) -> SnapshotFacts:
+    """The last pass says where the copy begins and ends, the first one whether it relied on an earlier snapshot."""
+    if not passes:
+        return facts
+    return msgspec.structs.replace(
+        facts,
+        mode=passes[0].mode,
+        full_reason=passes[0].full_reason,
+        bytes_read=sum(one.bytes_read for one in (*passes, facts)),
+    )
 
 
 def _remark(source: Cluster, request: CaptureRequest, context: CopyContext, outcome: Outcome) -> None:
-    if isinstance(context.changes, Everything):
-        request.remarks.doubt = context.changes.doubt
     request.remarks.damaged_maps = damaged_map_sentences(
         source, context.findings, databases=outcome.server.databases
     )

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from stillframe.errors import DataError, InternalError, ObjectMissing, StoredDataCorrupt, StoreUnavailable
@@ -172,6 +172,15 @@ class ContentWriter:
                 self._seal(kind, content_id, plain)
         return content_id
 
+    def flush(self) -> None:
+        """Publish what there is and wait until it is durable, so that it can be read; more may be stored after.
+
+        Raises what publishing raised.
+        """
+        self._frames.finish()
+        self._nodes.finish()
+        self._publisher.wait()
+
     def finish(self) -> Mapping[PackName, int]:
         """Publish what is left and wait until all is durable; the new packs with their lengths in bytes.
 
@@ -298,6 +307,7 @@ class PackPublisher:
         self._lock = threading.Lock()
         self._published: dict[PackName, int] = {}
         self._failure: BaseException | None = None
+        self._under_way: set[Future[None]] = set()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="stillframe-pack")
 
     def new_pack(self, prefix: str, *, capacity: int) -> Pack:
@@ -310,7 +320,16 @@ class PackPublisher:
     def publish(self, pack: Pack, *, release: Callable[[], None]) -> None:
         """Publish a complete pack soon; `release` is called when its memory is free again."""
         self.raise_failure()
-        self._threads.submit(self._publish, pack, release)
+        with self._lock:
+            self._under_way = {one for one in self._under_way if not one.done()}
+            self._under_way.add(self._threads.submit(self._publish, pack, release))
+
+    def wait(self) -> None:
+        """Return when every pack so far is durable; raises what went wrong."""
+        with self._lock:
+            under_way = set(self._under_way)
+        wait(under_way)
+        self.raise_failure()
 
     def finish(self) -> Mapping[PackName, int]:
         """Wait until everything is durable, and see that what was relied on is still there.

@@ -436,7 +436,7 @@ class Repository:
         self, session: WriteSession, key: DataKey, *, snapshot_id: SnapshotId, parent_id: SnapshotId | None
     ) -> Commit:
         def commit(
-            facts: SnapshotFacts, statistics: SnapshotStatistics, root: bytes | None
+            facts: SnapshotFacts, statistics: SnapshotStatistics, root: bytes | None, *, visible: bool
         ) -> SnapshotDocument:
             document = SnapshotDocument(
                 repository_id=self._id,
@@ -448,7 +448,8 @@ class Repository:
                 facts=facts,
                 statistics=statistics,
             )
-            session.commit(document, self._vault.sealer(key))
+            if visible:
+                session.commit(document, self._vault.sealer(key))
             return document
 
         return commit

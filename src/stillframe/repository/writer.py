@@ -1,7 +1,7 @@
 """Writing one snapshot: directories, relation files page by page, other files, and the commit."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -38,8 +38,12 @@ class _Directory:
     changes: dict[str, FileRecord | None] = field(default_factory=dict)
 
 
-Commit = Callable[[SnapshotFacts, SnapshotStatistics, bytes | None], SnapshotDocument]
-"""What makes a finished tree a snapshot; given by the repository."""
+class Commit(Protocol):
+    """What makes a document of a finished tree, and a snapshot of it if that is to be seen; given by the repository."""
+
+    def __call__(
+        self, facts: SnapshotFacts, statistics: SnapshotStatistics, root: bytes | None, *, visible: bool
+    ) -> SnapshotDocument: ...
 
 
 class End(Protocol):
@@ -66,6 +70,7 @@ class SnapshotWriter:
         end: End,
     ) -> None:
         self._content = content
+        self._reader = reader
         self._nodes = _Nodes(reader, content)
         self._parent = parent
         self._parent_document = parent_document
@@ -185,6 +190,32 @@ class SnapshotWriter:
         Raises InvalidRequest when a file is still being written or a directory is missing, Conflict when the
         snapshot exists, what publishing raised, and StoreUnavailable when the outcome could not be learnt.
         """
+        root, directories = self._build()
+        self._content.finish()
+        document = self._commit(facts, self._statistics(directories), root, visible=True)
+        self._finish(committed=True)
+        return document
+
+    def begin_again(self, facts: SnapshotFacts) -> None:
+        """Take what was given so far for the parent, and begin with nothing: for a source that has changed meanwhile.
+
+        `facts` are what the parent says of itself. Nothing of it is visible or stays unless the snapshot that follows
+        needs it. Raises as `commit`.
+        """
+        root, directories = self._build()
+        self._content.flush()
+        self._parent_document = self._commit(facts, self._statistics(directories), root, visible=False)
+        with self._lock:
+            self._parent = Tree(self._reader, root)
+            self._directories = {}
+
+    def abort(self) -> None:
+        """Remove what has been stored so far. Does nothing after a commit or another abort."""
+        if not self._ended:
+            self._finish(committed=False)
+
+    def _build(self) -> tuple[bytes | None, list[DirectoryRecord]]:
+        """Store the maps of everything that was given; the id of the root, and the directories."""
         with self._lock:
             self._require_open()
             if self._being_written:
@@ -192,15 +223,7 @@ class SnapshotWriter:
         editor = NameMapEditor[FileRecord](self._nodes, ContentKind.FILE_MAP)
         directories = [self._stored(directory, editor) for directory in self._directories.values()]
         root = NameMapEditor[DirectoryRecord](self._nodes, ContentKind.DIRECTORY_MAP).build(directories)
-        self._content.finish()
-        document = self._commit(facts, self._statistics(directories), root)
-        self._finish(committed=True)
-        return document
-
-    def abort(self) -> None:
-        """Remove what has been stored so far. Does nothing after a commit or another abort."""
-        if not self._ended:
-            self._finish(committed=False)
+        return root, directories
 
     def _add(self, record: DirectoryRecord) -> None:
         with self._lock:

@@ -61,6 +61,8 @@ class RestoreFromSnapshot:
         watch.progress.begin("switching over")
         cluster = self._servers.start(namespace, workgroup)
         opened = self._servers.open_endpoint(workgroup, cluster)
+        # Clients are let in: what follows nobody waits for.
+        self._remember_admin(operation, namespace, cluster)
         self._drop_others(namespace)
         self._finish(operation, opened)
         self._layouts.bring_rest(cluster)
@@ -77,7 +79,9 @@ class RestoreFromSnapshot:
             raise InternalError("The restored namespace lost its workgroup", namespace=str(namespace.id))
         cluster = self._servers.start(namespace, workgroup)
         opened = self._servers.open_endpoint(workgroup, cluster)
-        if not switched:
+        if switched:
+            self._remember_admin(operation, namespace, cluster)
+        else:
             self._forget_secret(operation)
         self._finish(operation, opened, None if switched else failure)
 
@@ -122,10 +126,6 @@ class RestoreFromSnapshot:
     def _switch(self, operation: Operation, namespace: Namespace, incarnation: Incarnation) -> Namespace:
         """The point of no return: the catalog says which incarnation is the namespace."""
         snapshot = self._snapshot(operation)
-        with connect(self._servers.cluster(namespace.id, incarnation.id)) as session:
-            (verifier,) = session.row(
-                "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (snapshot.admin_username,)
-            )
         secret_id = operation.arguments.get("admin_secret_id")
         with self._base.catalog.transaction() as transaction:
             transaction.incarnations.upsert(incarnation)
@@ -135,13 +135,22 @@ class RestoreFromSnapshot:
                 namespace,
                 incarnation_id=incarnation.id,
                 admin_username=snapshot.admin_username,
-                admin_verifier=verifier,
                 db_name=snapshot.db_name,
                 admin_secret_id=uuid.UUID(str(secret_id)) if secret_id else None,
                 admin_secret_kms_key_id=_secret_key(transaction, secret_id),
             )
             transaction.namespaces.put(switched)
         return switched
+
+    def _remember_admin(self, operation: Operation, namespace: Namespace, cluster: Cluster) -> None:
+        """What the catalog has of the admin's password; only a later change of it is compared with that."""
+        with connect(cluster) as session:
+            (verifier,) = session.row(
+                "SELECT rolpassword FROM pg_authid WHERE rolname = %s",
+                (self._snapshot(operation).admin_username,),
+            )
+        with self._base.catalog.transaction() as transaction:
+            transaction.namespaces.change({"admin_verifier": verifier}, id=namespace.id)
 
     def _finish(self, operation: Operation, workgroup: Workgroup, failure: Failure | None = None) -> None:
         with self._base.catalog.transaction() as transaction:
