@@ -320,9 +320,9 @@ class PackPublisher:
     def publish(self, pack: Pack, *, release: Callable[[], None]) -> None:
         """Publish a complete pack soon; `release` is called when its memory is free again."""
         self.raise_failure()
+        published = self._threads.submit(self._publish, pack, release)
         with self._lock:
-            self._under_way = {one for one in self._under_way if not one.done()}
-            self._under_way.add(self._threads.submit(self._publish, pack, release))
+            self._under_way = {published, *(one for one in self._under_way if not one.done())}
 
     def wait(self) -> None:
         """Return when every pack so far is durable; raises what went wrong."""
