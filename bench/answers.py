@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from bench.contenders import Peer
-from bench.measure import Stopwatch
+from bench.measure import Stopwatch, settle
 from bench.programs import run
 from bench.warehouse import DATABASE, Source, Warehouse
 from stillframe.postgres.cluster import Cluster
@@ -56,6 +56,15 @@ def await_answer(connect: Callable[[], "psycopg.Connection[Any]"]) -> None:
         except psycopg.Error:
             assert watch.seconds < _PATIENCE, "no answer"
             time.sleep(_POLL_SECONDS)
+
+
+def restore_until_answer(house: Warehouse, target: str, snapshot: str) -> Stopwatch:
+    """Restore a snapshot, cold, until the workgroup has answered; what has run since the call."""
+    settle(cold=True)
+    watch = Stopwatch()
+    house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=snapshot)
+    await_answer(lambda: house.connect(target))
+    return watch
 
 
 def service_session(cluster: Cluster) -> "psycopg.Connection[Any]":

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from bench.answers import await_answer, service_session, started
+from bench.answers import await_answer, restore_until_answer, service_session, started
 from bench.measure import Stopwatch, settle
 from bench.native import PlainBaseBackup
 from bench.pgbench import Way, endpoint_of, pgbench, prepare_pgbench
@@ -70,11 +70,7 @@ def _restores(house: Warehouse, source: Source, way: Way, *, rounds: int, consol
 
 def _first_answer(house: Warehouse, snapshot: str, number: int) -> float:
     target = house.make(f"{snapshot}-{number}")
-    settle(cold=True)
-    watch = Stopwatch()
-    house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=snapshot)
-    await_answer(lambda: house.connect(target))
-    first = watch.seconds
+    first = restore_until_answer(house, target, snapshot).seconds
     house.await_available(target)
     house.require_success(target)
     house.remove(target)

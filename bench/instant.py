@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from bench.answers import await_answer, service_session, started
+from bench.answers import await_answer, restore_until_answer, service_session, started
 from bench.contenders import absent_peers, peers
 from bench.measure import Stopwatch, settle
 from bench.native import CombineBackup
@@ -53,10 +53,7 @@ def own_restores(house: Warehouse, source: Source, *, rounds: int, console: Cons
 def _ours(house: Warehouse, source: Source, snapshot: str, number: int, console: Console) -> Found:
     console.print(f"[dim]restore of {source.namespace}, round {number + 1}[/]")
     target = house.make(f"{snapshot}-{number}")
-    settle(cold=True)
-    watch = Stopwatch()
-    house.client.restore_from_snapshot(namespaceName=target, workgroupName=target, snapshotName=snapshot)
-    await_answer(lambda: house.connect(target))
+    watch = restore_until_answer(house, target, snapshot)
     found = {"first": watch.seconds}
     arrival = house.arrival(target)
     found["fetched"] = float(arrival["fetchedBytes"] + CATALOGS_FIRST) if arrival else math.nan

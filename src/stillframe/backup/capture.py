@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -23,7 +23,7 @@ from stillframe.backup.tidying import Tidying
 from stillframe.backup.wal import copy_history, copy_wal
 from stillframe.domain.cancel import CancelToken
 from stillframe.domain.clock import Clock, SystemClock
-from stillframe.domain.identifiers import LineageId, SnapshotId
+from stillframe.domain.identifiers import LineageId
 from stillframe.errors import SourceDataCorrupt, Unsupported
 from stillframe.postgres.backup_session import BackupSession, BackupStart, backup_session
 from stillframe.postgres.cluster import Cluster
@@ -108,16 +108,15 @@ def capture(
     was committed, and the writer is to be aborted. Damaged pages are no error: they are in the document's
     `damage`, with names.
     """
-    started_at = request.clock.now()
     passes: list[SnapshotFacts] = []
     while True:
         taken = _pass(source, writer, request, passes, progress=progress, cancel=cancel)
-        facts = gather_facts(source, request, taken.context, replace(taken.outcome, started_at=started_at))
+        facts = gather_facts(source, request, taken.context, taken.outcome)
         if not taken.again:
             break
         passes.append(facts)
-        writer.begin_again(facts)
-        request.memory.keep(source.data_directory, Moment(_parent_of(writer), taken.run), taken.known)
+        parent = writer.begin_again(facts)
+        request.memory.keep(source.data_directory, Moment(parent.snapshot_id, taken.run), taken.known)
         _log.info("another_pass", wal_bytes=taken.outcome.wal_bytes, read_bytes=facts.bytes_read)
     _remark(source, request, taken.context, taken.outcome)
     progress.begin("committing")
@@ -148,6 +147,7 @@ def _pass(
     cancel: CancelToken,
 ) -> _Taken:
     """Copy everything, or what has changed since the writer's parent; and the WAL, if this pass is the last one."""
+    started_at = request.clock.now()
     progress.begin("checkpoint")
     with backup_session(source, label=request.label, cancel=cancel, deadline=request.deadline) as backup:
         progress.begin("comparing")
@@ -170,7 +170,7 @@ def _pass(
             wal_bytes = copy_wal(context, control, start=backup.start, stop=stop)
             history = copy_history(context, timeline=backup.start.timeline)
         outcome = Outcome(
-            started_at=request.clock.now(),
+            started_at=started_at,
             control=control,
             start=backup.start,
             stop=stop,
@@ -200,19 +200,18 @@ def _is_worth_another(
     )
 
 
-def _parent_of(writer: SnapshotWriter) -> SnapshotId:
-    assert writer.parent is not None
-    return writer.parent.snapshot_id
-
-
 def _in_all(facts: SnapshotFacts, passes: Sequence[SnapshotFacts]) -> SnapshotFacts:
-    """The last pass says where the copy begins and ends, the first one whether it relied on an earlier snapshot."""
+    """The last pass says where the copy begins and ends, the first one when it was begun and whether it relied on an
+    earlier snapshot.
+    """
     if not passes:
         return facts
     return msgspec.structs.replace(
         facts,
         mode=passes[0].mode,
         full_reason=passes[0].full_reason,
+        started_at=passes[0].started_at,
+        duration_seconds=max((facts.finished_at - passes[0].started_at).total_seconds(), 0.0),
         bytes_read=sum(one.bytes_read for one in (*passes, facts)),
     )
 

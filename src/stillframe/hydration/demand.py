@@ -109,8 +109,7 @@ class Demand:
             answer(self._group, event)
         elif not file.settling and self._undisturbed() and self._bringer.take_over(event, file):
             # Handing it to a worker would take twice as long as all of it, and recovery does it page by page.
-            answer(self._group, event)
-            self._bringer.look_at(file)
+            self._bringer.let_go(self._group, event, file)
         else:
             self._queue.put((event, file))
 
@@ -161,8 +160,7 @@ class Bringer:
                 self._truncate(group, event, file, length)
                 return
         if ready:
-            answer(group, event)
-            self._finisher.look_at(file)
+            self.let_go(group, event, file)
 
     def bring_through(self, file: ArrivingFile, descriptor: int, offset: int, length: int) -> int:
         """Fetch these bytes and what comes with them, and fill; how many bytes arrived.
@@ -184,8 +182,9 @@ class Bringer:
         self._ledger.fetched(length, arrived=arrived)
         return arrived
 
-    def look_at(self, file: ArrivingFile) -> None:
-        """The file may be complete now."""
+    def let_go(self, group: Group, event: Event, file: ArrivingFile) -> None:
+        """Answer an access that has what it needs; its file may be complete now."""
+        answer(group, event)
         self._finisher.look_at(file)
 
     def take_over(self, event: Event, file: ArrivingFile, *, patiently: bool = False) -> bool:

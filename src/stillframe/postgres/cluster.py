@@ -48,6 +48,9 @@ SOCKET_PORT = 5432
 ARRIVAL_FILE = "stillframe.arriving"
 """In a data directory whose files are not all there yet."""
 
+STANDBY_FILE = "standby.signal"
+"""In the data directory of a server that replays what WAL there is and then waits for more."""
+
 PROMOTE_FILE = "promote"
 """What a standby looks for when it is told that it may leave recovery."""
 
@@ -298,9 +301,13 @@ class Cluster:
 
     def _wait_until_ready(self, pid: int, *, until: float, promote: bool) -> None:
         pause = 0.002
-        while not self._accepts(pid):
-            if promote:
-                self._ask_to_promote()
+        while True:
+            note = read_pid_file(self.data_directory)
+            if note is not None and note.pid == pid:
+                if note.accepting:
+                    return
+                if promote and note.recovering:
+                    self._ask_to_promote()
             if not is_alive(pid):
                 raise ServerUnavailable(f"The PostgreSQL server ended while it started: {self._last_words()}")
             if time.monotonic() >= until:
@@ -311,15 +318,8 @@ class Cluster:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
-    def _accepts(self, pid: int) -> bool:
-        note = read_pid_file(self.data_directory)
-        return note is not None and note.pid == pid and note.accepting
-
     def _ask_to_promote(self) -> None:
         """As pg_ctl does. Asked again and again: a server that has not begun to recover takes no notice of it."""
-        note = read_pid_file(self.data_directory)
-        if note is None or not note.recovering:
-            return
         if not (self.data_directory / PROMOTE_FILE).exists():
             publish(self.data_directory / PROMOTE_FILE, b"", owner=self.identity.owner, durable=False)
         with hold_postmaster(self.data_directory) as process:

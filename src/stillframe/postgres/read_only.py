@@ -11,12 +11,11 @@ from dataclasses import replace
 from psycopg import sql
 
 from stillframe.errors import StoredDataCorrupt
-from stillframe.postgres.cluster import Cluster
+from stillframe.postgres.cluster import STANDBY_FILE, Cluster
 from stillframe.postgres.connection import connect
 from stillframe.postgres.osfiles import publish
 from stillframe.postgres.settings import SERVICE_ROLE, ServerSettings
 
-STANDBY_FILE = "standby.signal"
 _LOGINS = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname NOT IN (%s, %s)"
 
 

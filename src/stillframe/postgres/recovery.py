@@ -7,14 +7,11 @@ from pathlib import Path
 
 from stillframe.domain.lsn import Lsn
 from stillframe.errors import InvalidRequest, StoredDataCorrupt
-from stillframe.postgres.cluster import PROMOTE_FILE, Cluster
+from stillframe.postgres.cluster import PROMOTE_FILE, STANDBY_FILE, Cluster
 from stillframe.postgres.control import ClusterState, RecoveryLimits, read_control_file
 from stillframe.postgres.osfiles import publish, remove, sync_directory
 from stillframe.postgres.settings import ServerSettings
 from stillframe.system import translating_os_errors
-
-SIGNAL_FILE = "standby.signal"
-"""A standby that is promoted opens before the checkpoint that writes every page its WAL has touched."""
 
 _PLACEHOLDER = b"# Taken by another restore of the same databases.\n"
 
@@ -73,8 +70,9 @@ def prepare_recovery(cluster: Cluster, plan: RecoveryPlan) -> None:
     with translating_os_errors("preparing the first start"):
         for number in range(plan.source_timeline + 1, plan.timeline):
             _make_placeholder(_history_file(cluster, number), cluster)
+    # A standby that is promoted opens before the checkpoint that writes every page its WAL has touched.
     # Not synced, for the same reason as those.
-    publish(cluster.data_directory / SIGNAL_FILE, b"", owner=cluster.identity.owner, durable=False)
+    publish(cluster.data_directory / STANDBY_FILE, b"", owner=cluster.identity.owner, durable=False)
 
 
 def _make_placeholder(path: Path, cluster: Cluster) -> None:
@@ -99,7 +97,7 @@ def finish_recovery(cluster: Cluster, settings: ServerSettings, plan: RecoveryPl
         if placeholders:
             sync_directory(cluster.data_directory / "pg_wal")
         # PostgreSQL has removed both at the end of recovery, but for what was asked once too often.
-        for name in (SIGNAL_FILE, PROMOTE_FILE):
+        for name in (STANDBY_FILE, PROMOTE_FILE):
             if (cluster.data_directory / name).exists():
                 remove(cluster.data_directory / name)
 

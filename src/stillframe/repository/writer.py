@@ -70,7 +70,6 @@ class SnapshotWriter:
         end: End,
     ) -> None:
         self._content = content
-        self._reader = reader
         self._nodes = _Nodes(reader, content)
         self._parent = parent
         self._parent_document = parent_document
@@ -196,18 +195,19 @@ class SnapshotWriter:
         self._finish(committed=True)
         return document
 
-    def begin_again(self, facts: SnapshotFacts) -> None:
+    def begin_again(self, facts: SnapshotFacts) -> SnapshotDocument:
         """Take what was given so far for the parent, and begin with nothing: for a source that has changed meanwhile.
 
-        `facts` are what the parent says of itself. Nothing of it is visible or stays unless the snapshot that follows
-        needs it. Raises as `commit`.
+        `facts` are what the parent says of itself; returns its document, which is nowhere else. Nothing of it is
+        visible or stays unless the snapshot that follows needs it. Raises as `commit`.
         """
         root, directories = self._build()
         self._content.flush()
-        self._parent_document = self._commit(facts, self._statistics(directories), root, visible=False)
+        document = self._commit(facts, self._statistics(directories), root, visible=False)
         with self._lock:
-            self._parent = Tree(self._reader, root)
+            self._parent, self._parent_document = Tree(self._nodes, root), document
             self._directories = {}
+        return document
 
     def abort(self) -> None:
         """Remove what has been stored so far. Does nothing after a commit or another abort."""
