@@ -3,12 +3,17 @@
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from bench.warehouse import ADMIN, PASSWORD, Source, Warehouse
 
 DATABASE = "pgbench"
 _SCALE = 10
+_LONGEST_SECONDS = 3600
+_PROGRESS = re.compile(r"^progress: ([0-9.]+) s, ([0-9.]+) tps", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +50,59 @@ def pgbench(
     source: Source, way: Way, *, clients: int, duration: float, options: tuple[str, ...] = ()
 ) -> float:
     """Transactions a second."""
-    load = ("-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-T", f"{duration:.0f}")
-    text = client(source, "pgbench", way, *load, *options, DATABASE)
+    text = client(source, "pgbench", way, *_load(clients, duration), *options, DATABASE)
     found = re.search(rb"^tps = ([0-9.]+)", text, re.MULTILINE)
     assert found is not None, text
     return float(found[1])
 
 
+@dataclass(slots=True)
+class Rates:
+    """Transactions a second, by the second; known when the load has ended."""
+
+    seconds: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def pgbench_beside(source: Source, way: Way, *, clients: int) -> Iterator[Rates]:
+    """pgbench for the length of the block; its rates, the first of them those of the block's first second."""
+    rates = Rates()
+    command = _command(source, "pgbench", way, *_load(clients, _LONGEST_SECONDS), "-P", "1", DATABASE)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+        )
+        try:
+            yield rates
+            assert process.poll() is None, "pgbench ended by itself"
+        finally:
+            process.terminate()
+            process.wait()
+        said.seek(0)
+        rates.seconds += [float(rate) for _, rate in _PROGRESS.findall(said.read())]
+
+
 def client(source: Source, program: str, way: Way, *arguments: str) -> bytes:
     """Run one of PostgreSQL's clients as the admin; what it printed."""
     done = subprocess.run(
-        [
-            str(source.cluster.installation.program(program)),
-            *("-h", way.host, "-p", str(way.port), "-U", ADMIN),
-            *arguments,
-        ],
-        env=os.environ | {"PGPASSWORD": PASSWORD, "PGSSLMODE": "disable"},
+        _command(source, program, way, *arguments),
+        env=_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout
+
+
+def _load(clients: int, duration: float) -> list[str]:
+    return ["-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-T", f"{duration:.0f}"]
+
+
+def _command(source: Source, program: str, way: Way, *arguments: str) -> list[str]:
+    path = str(source.cluster.installation.program(program))
+    return [path, "-h", way.host, "-p", str(way.port), "-U", ADMIN, *arguments]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PGPASSWORD": PASSWORD, "PGSSLMODE": "disable"}

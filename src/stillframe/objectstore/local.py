@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from stillframe.errors import Conflict, ObjectMissing, StoredDataCorrupt, StoreUnavailable
 from stillframe.objectstore.claims import ClaimDirectory, LocalClaim
@@ -17,6 +17,9 @@ from stillframe.objectstore.directories import Directories
 from stillframe.objectstore.oserrors import translate_os_error
 from stillframe.objectstore.port import ObjectBytes, StoredObject, checked_name
 from stillframe.objectstore.publications import Publication, Publications
+
+_ONLY_ONCE: Final = 1 << 19
+"""Bytes. Who reads so many at a time goes through everything, and does not come back soon."""
 
 
 class LocalObjectStore:
@@ -150,7 +153,10 @@ class LocalObjectStore:
             self._not_read(error, name)
         try:
             offset, length = part or (0, os.fstat(descriptor).st_size)
-            return _read_all(descriptor, offset, length)
+            data = _read_all(descriptor, offset, length)
+            if length >= _ONLY_ONCE:
+                _forget(descriptor, offset, length)
+            return data
         except OSError as error:
             self._not_read(error, name)
         finally:
@@ -195,6 +201,12 @@ def _read_all(descriptor: int, offset: int, length: int) -> bytes:
             break
         data += more
     return data
+
+
+def _forget(descriptor: int, offset: int, length: int) -> None:
+    """Leave the page cache to others, servers above all. It is no more than advice: whoever cannot take it need not."""
+    with contextlib.suppress(OSError):
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def _files_below(directory: Path, named: str, prefix: str) -> Iterator[StoredObject]:

@@ -6,10 +6,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _LOOK_SECONDS: Final = 0.05
 _LASTS_SECONDS: Final = 0.25
+
+
+class _Written(NamedTuple):
+    """When a file was last written to, in nanoseconds, and its name."""
+
+    at: int
+    name: str
 
 
 class WalActivity:
@@ -19,7 +26,7 @@ class WalActivity:
         self._directory = data_directory / "pg_wal"
         self._now = now
         self._lock = threading.Lock()
-        self._written = self._last_written()
+        self._newest = self._found()
         self._looked_at = now()
         self._seen_at = -_LASTS_SECONDS
 
@@ -29,17 +36,27 @@ class WalActivity:
         with self._lock:
             if now - self._looked_at >= _LOOK_SECONDS:
                 self._looked_at = now
-                written, self._written = self._written, self._last_written()
-                if written != self._written:
+                before = self._newest
+                # A server that writes is most often still at the same segment: one file is asked for, not a hundred.
+                self._newest = self._again(before) or self._found()
+                if self._newest != before:
                     self._seen_at = now
             return now - self._seen_at < _LASTS_SECONDS
 
-    def _last_written(self) -> int:
-        """The newest time of the files there, in nanoseconds; 0 when there is none."""
-        newest = 0
+    def _again(self, before: _Written) -> _Written | None:
+        """The same segment, if it was written to since."""
+        with suppress(OSError):
+            written = (self._directory / before.name).stat(follow_symlinks=False).st_mtime_ns
+            if written > before.at:
+                return _Written(written, before.name)
+        return None
+
+    def _found(self) -> _Written:
+        """The segment that was written to last."""
+        newest = _Written(0, ".")
         # Segments are removed and renamed meanwhile; the directory is gone with its server.
         with suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
-                    newest = max(newest, entry.stat(follow_symlinks=False).st_mtime_ns)
+                    newest = max(newest, _Written(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
         return newest

@@ -1,8 +1,8 @@
 """What to read, in which order, to have the bytes of many files: the plan of a fast full restore.
 
-Frames are visited in the order they lie in, and neighbours are read in one request. A plan is made for some
-pieces at a time, at most 64,000, so its memory does not grow with the snapshot; few at first, so that reading begins
-at once.
+Neighbours are read in one request, and requests come in turns from several places of the store: files lie there one
+after the other, and of all threads that write into the same file, only one can. A plan is made for some pieces at a
+time, at most 64,000, so its memory does not grow with the snapshot; few at first, so that reading begins at once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +23,8 @@ _LARGEST_REQUEST = 4 << 20
 _LARGEST_PLAIN = 16 << 20
 _WIDEST_GAP = 32 << 10
 """Bytes that are cheaper to read along than to ask again behind them."""
+_PLACES = 4
+"""From so many parts of a plan requests come in turns."""
 
 
 IsWanted = Callable[[str, int, int], bool]
@@ -85,7 +87,7 @@ def plan(tree: Tree, content: ContentReader, entries: Iterable[FileEntry]) -> It
     """
     inline: list[FileEntry] = []
     for batch in _in_batches(_wanted(tree, entries, inline)):
-        yield from _grouped(_located(content, batch))
+        yield from _in_turns(list(_grouped(_located(content, batch))))
         yield from _inline_groups(inline)
     yield from _inline_groups(inline)
 
@@ -181,6 +183,13 @@ def _located(content: ContentReader, batch: Iterable[tuple[ContentKind, bytes, T
             raise StoredDataCorrupt(f"The content {content_id.hex()} is shorter than what refers to it.")
         wanted.targets.append(target)
     return sorted(frames.values(), key=lambda one: (one.location.pack.pack_id, one.location.place.offset))
+
+
+def _in_turns(groups: Sequence[FetchGroup]) -> Iterator[FetchGroup]:
+    """The first of each part, then the second of each, and so on."""
+    length = -(-len(groups) // _PLACES)
+    for at in range(length):
+        yield from groups[at::length]
 
 
 def _grouped(frames: Sequence[_Wanted]) -> Iterator[FetchGroup]:

@@ -16,6 +16,7 @@ from stillframe.errors import (
     StillframeError,
     StoreUnavailable,
 )
+from stillframe.hydration.filesystem import is_in_memory
 from stillframe.objectstore import LocalObjectStore
 
 pytestmark = pytest.mark.unit
@@ -125,6 +126,35 @@ def test_an_unreadable_object_is_unavailable_and_not_missing(
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(StoreUnavailable):
         store.get_range("a", 0, 1)
+
+
+@pytest.mark.parametrize(("length", "stays"), [(1 << 18, True), (1 << 20, False)])
+def test_what_is_read_by_the_half_megabyte_leaves_the_page_cache_to_others(
+    tmp_path: Path, *, length: int, stays: bool
+) -> None:
+    store, data = LocalObjectStore(tmp_path), os.urandom(1 << 20)
+    store.put("a", data)
+    assert store.get_range("a", 0, length) == data[:length]
+    with (tmp_path / "a").open("rb") as file:
+        found = is_in_memory(file.fileno(), 0, length)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if is_in_memory(file.fileno(), 0, length):
+            pytest.skip("the kernel does not take that advice here, or does not tell")
+    assert found == stays
+    assert store.get_range("a", 0, length) == data[:length]
+
+
+def test_a_file_system_that_takes_no_advice_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, data = LocalObjectStore(tmp_path), os.urandom(1 << 20)
+    store.put("a", data)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    assert store.get("a") == data
 
 
 def test_content_is_written_and_synced_before_it_gets_its_name(

@@ -415,6 +415,21 @@ def test_a_plan_reads_neighbours_together_and_each_byte_once(repository: Reposit
         assert len(list(reader.fetch_plan([entry]))) == 1
 
 
+def test_requests_of_a_long_plan_come_in_turns_from_its_four_parts_and_leave_nothing_out(
+    repository: Repository,
+) -> None:
+    files = {f"f{number}": os.urandom(9 << 20) for number in range(8)}
+    document = store_files(repository, files)
+    with repository.open_snapshot(document.snapshot_id) as reader:
+        places = [group.frames[0].location for group in reader.fetch_plan()]
+    order = [(at.pack.pack_id, at.place.offset) for at in places]
+    ranks = [sorted(order).index(one) for one in order]
+    assert len(ranks) > 16
+    part = -(-len(ranks) // 4)
+    assert ranks == [at + start for at in range(part) for start in range(0, len(ranks) - at, part)]
+    assert contents(repository, document.snapshot_id) == files
+
+
 def test_what_lies_around_pages_in_their_frames_is_told_and_no_more(repository: Repository) -> None:
     child = written_over(store_files(repository, FILES), repository)
     with repository.open_snapshot(child.snapshot_id) as reader:
