@@ -166,17 +166,34 @@ class _Piece:
 
 def _by_file(pieces: Iterator[tuple[str, int, memoryview]]) -> Iterator[_Piece]:
     """Pieces of the same file together, as much as a run of pages: each would cost the same."""
-    gathered: _Piece | None = None
+    gathered: list[tuple[int, memoryview]] = []
+    size, of = 0, ""
     for path, offset, data in pieces:
-        if gathered is not None and gathered.path == path and gathered.size + len(data) <= _LARGEST_PIECE:
-            gathered.parts.append((offset, data))
-            gathered.size += len(data)
+        if gathered and (path != of or size + len(data) > _LARGEST_PIECE):
+            yield _Piece(of, _joined(gathered), size)
+            gathered, size = [], 0
+        of = path
+        gathered.append((offset, data))
+        size += len(data)
+    if gathered:
+        yield _Piece(of, _joined(gathered), size)
+
+
+def _joined(parts: list[tuple[int, memoryview]]) -> list[tuple[int, memoryview]]:
+    """Neighbours as one part: a write of each would have the file's lock wait for the interpreter's once more."""
+    runs: list[tuple[int, list[memoryview]]] = []
+    end = -1
+    for offset, data in parts:
+        if offset == end:
+            runs[-1][1].append(data)
         else:
-            if gathered is not None:
-                yield gathered
-            gathered = _Piece(path, [(offset, data)], len(data))
-    if gathered is not None:
-        yield gathered
+            runs.append((offset, [data]))
+        end = offset + len(data)
+    return [(offset, _one(run)) for offset, run in runs]
+
+
+def _one(run: list[memoryview]) -> memoryview:
+    return run[0] if len(run) == 1 else memoryview(b"".join(run))
 
 
 class _Held:
