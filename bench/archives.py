@@ -100,6 +100,7 @@ class Restic(Archive):
     """restic in its default format, which compresses."""
 
     name = "restic"
+    programs = (name,)
     guarantees = "fsync of the repository; compressed, encrypted, pages not checked"
 
     def _create_repository(self) -> None:
@@ -124,6 +125,7 @@ class Borg(Archive):
     """borg with the encryption that is fastest here, and compression by zstd at level 1, as ours."""
 
     name = "borg"
+    programs = (name,)
     guarantees = "fsync of the repository; compressed, encrypted, pages not checked"
     rounds = 1
 

@@ -21,6 +21,7 @@ class Barman:
     """Barman beside the server: pg_basebackup by its `postgres` method, WAL by a slot and `receive-wal`."""
 
     name = "barman"
+    programs = (name, "rsync")
     guarantees = "fsync; not compressed, not encrypted, pages checked by the server; with a WAL archive"
     rounds = 2
 

@@ -112,7 +112,11 @@ def peers(house: Warehouse, source: Source) -> list[Peer]:
 
 def absent_peers() -> list[str]:
     """A sentence for each peer that could not take part, and why."""
-    missing = [f"{kind.name}: not installed, left out." for kind in _KINDS if kind not in _installed()]
+    missing = [
+        f"{kind.name}: {lacking} not installed, left out."
+        for kind in _KINDS
+        if (lacking := ", ".join(program for program in kind.programs if find_program(program) is None))
+    ]
     reason = pgbackrest.reason_of_absence()
     return missing if reason is None else [*missing, f"{PgBackRest.name}: {reason}."]
 
@@ -122,7 +126,7 @@ _KINDS: tuple[_Kind, ...] = (Restic, Borg, Barman)
 
 
 def _installed() -> list[_Kind]:
-    found = [kind for kind in _KINDS if find_program(kind.name) is not None]
+    found = [kind for kind in _KINDS if all(find_program(program) for program in kind.programs)]
     return [*found, PgBackRest] if pgbackrest.is_usable() else found
 
 

@@ -35,6 +35,8 @@ def test_only_what_is_missing_is_named(programs: Path) -> None:
     for name in ("restic", "borg", "barman"):
         _make(programs, name, "1.0")
     _make(programs, "pgbackrest", "pgBackRest 2.57.0")
+    assert absent_peers() == ["barman: rsync not installed, left out."]
+    _make(programs, "rsync", "3.2.7")
     assert absent_peers() == []
 
 
