@@ -44,16 +44,16 @@ class WalActivity:
             return now - self._seen_at < _LASTS_SECONDS
 
     def _again(self, before: _Written) -> _Written | None:
-        """The same segment, if it was written to since."""
+        """The same segment, if there was one and it was written to since."""
         with suppress(OSError):
             written = (self._directory / before.name).stat(follow_symlinks=False).st_mtime_ns
-            if written > before.at:
+            if before.name and written > before.at:
                 return _Written(written, before.name)
         return None
 
     def _found(self) -> _Written:
-        """The segment that was written to last."""
-        newest = _Written(0, ".")
+        """The segment that was written to last; none has no name."""
+        newest = _Written(0, "")
         # Segments are removed and renamed meanwhile; the directory is gone with its server.
         with suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:

@@ -77,3 +77,29 @@ def test_a_directory_that_is_gone_is_quiet_in_the_end(wal: Path) -> None:
         clock.seconds += 1.0
         last = writes()
     assert not last
+
+
+def test_a_directory_without_segments_is_quiet_until_the_first(tmp_path: Path) -> None:
+    clock = Clock()
+    wal = tmp_path / "pg_wal"
+    wal.mkdir()
+    writes = WalActivity(tmp_path, now=clock)
+    for _ in range(3):
+        clock.seconds += 0.1
+        assert not writes()
+    (wal / "000000010000000000000001").touch()
+    clock.seconds += 0.1
+    assert writes()
+
+
+def test_a_server_that_goes_from_segment_to_segment_is_never_quiet(wal: Path) -> None:
+    clock = Clock()
+    writes = WalActivity(wal.parent, now=clock)
+    for step in range(3, 9):
+        segment = wal / f"00000001000000000000000{step}"
+        segment.touch()
+        os.utime(segment, ns=(step * 1000, step * 1000))
+        clock.seconds += 0.3
+        assert writes()
+        clock.seconds += 0.3
+        assert not writes()
