@@ -19,7 +19,8 @@ class PgBackRest:
     The server archives nothing by itself, so the WAL of a backup is pushed after it, within the time of the copy.
     """
 
-    name = "pgbackrest"
+    name = _PROGRAM
+    programs = (name,)
     guarantees = "fsync; compressed, not encrypted, pages checked"
     rounds = 2
 
