@@ -115,7 +115,7 @@ def absent_peers() -> list[str]:
     missing = [
         f"{kind.name}: {lacking} not installed, left out."
         for kind in _KINDS
-        if (lacking := ", ".join(program for program in kind.programs if find_program(program) is None))
+        if (lacking := ", ".join(_lacking(kind)))
     ]
     reason = pgbackrest.reason_of_absence()
     return missing if reason is None else [*missing, f"{PgBackRest.name}: {reason}."]
@@ -125,8 +125,12 @@ _Kind = type[Restic] | type[Borg] | type[Barman] | type[PgBackRest]
 _KINDS: tuple[_Kind, ...] = (Restic, Borg, Barman)
 
 
+def _lacking(kind: _Kind) -> list[str]:
+    return [program for program in kind.programs if find_program(program) is None]
+
+
 def _installed() -> list[_Kind]:
-    found = [kind for kind in _KINDS if all(find_program(program) for program in kind.programs)]
+    found = [kind for kind in _KINDS if not _lacking(kind)]
     return [*found, PgBackRest] if pgbackrest.is_usable() else found
 
 

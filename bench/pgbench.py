@@ -13,7 +13,7 @@ from bench.warehouse import ADMIN, PASSWORD, Source, Warehouse
 DATABASE = "pgbench"
 _SCALE = 10
 _LONGEST_SECONDS = 3600
-_PROGRESS = re.compile(r"^progress: ([0-9.]+) s, ([0-9.]+) tps", re.MULTILINE)
+_PROGRESS = re.compile(r"^progress: [0-9.]+ s, ([0-9.]+) tps", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def pgbench_beside(source: Source, way: Way, *, clients: int) -> Iterator[Rates]
             process.terminate()
             process.wait()
         said.seek(0)
-        rates.seconds += [float(rate) for _, rate in _PROGRESS.findall(said.read())]
+        rates.seconds += [float(rate) for rate in _PROGRESS.findall(said.read())]
 
 
 def client(source: Source, program: str, way: Way, *arguments: str) -> bytes:

@@ -37,7 +37,7 @@ class SnapshotSource:
         return self._reader.stretch_around(self._entry(path), offset, length)
 
     def batches(self, paths: Collection[str]) -> Iterator["SnapshotBatch"]:
-        """Everything of these files that is not zero: catalogs first, then the others as they lie in the store."""
+        """Everything of these files that is not zero: catalogs first, then the others as `fetch_plan` has them."""
         entries = self._entries(set(paths))
         for group in (
             [entry for entry in entries if is_catalog(entry.path)],

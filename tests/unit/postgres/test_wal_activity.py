@@ -92,7 +92,7 @@ def test_a_directory_without_segments_is_quiet_until_the_first(tmp_path: Path) -
     assert writes()
 
 
-def test_a_server_that_goes_from_segment_to_segment_is_never_quiet(wal: Path) -> None:
+def test_each_new_segment_tells_that_a_server_writes_and_only_for_a_while(wal: Path) -> None:
     clock = Clock()
     writes = WalActivity(wal.parent, now=clock)
     for step in range(3, 9):
