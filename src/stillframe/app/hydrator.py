@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 _FILES_SECONDS = 600.0
 _SWITCH_SECONDS = 0.0005
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
+"""A plan makes so many and drops them by itself: looking through them for garbage took as long as making them."""
 
 
 def main() -> int:
@@ -59,6 +61,7 @@ def hydrate(machine: Machine, settings: Settings, order: HydratorOrder) -> int:
     setproctitle(f"{HYDRATOR_TITLE} --data {settings.data} {order.incarnation_id}")
     # An access that waits must not wait for a thread that computes, too: the interpreter's 5 ms add up.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     # Its server needs it until the very end, and says when that is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cluster = namespace_cluster(settings, machine, order.namespace_id, order.incarnation_id)

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 _LOOK_SECONDS: Final = 0.05
 _LASTS_SECONDS: Final = 0.25
+_IN_A_ROW: Final = 3
+"""So many looks have to find something new: a server that has nothing to do writes a little now and then, too."""
 
 
 class _Written(NamedTuple):
@@ -28,18 +30,22 @@ class WalActivity:
         self._lock = threading.Lock()
         self._newest = self._found()
         self._looked_at = now()
+        self._in_a_row = 0
         self._seen_at = -_LASTS_SECONDS
 
     def __call__(self) -> bool:
-        """Whether WAL was written within the last quarter of a second, as far as was looked."""
+        """Whether WAL was written all the time, until a quarter of a second ago at least, as far as was looked."""
         now = self._now()
         with self._lock:
             if now - self._looked_at >= _LOOK_SECONDS:
+                lately = now - self._looked_at < _LASTS_SECONDS
                 self._looked_at = now
                 before = self._newest
                 # A server that writes is most often still at the same segment: one file is asked for, not a hundred.
                 self._newest = self._again(before) or self._found()
-                if self._newest != before:
+                # What is new after a long time says nothing about now.
+                self._in_a_row = self._in_a_row + 1 if lately and self._newest != before else 0
+                if self._in_a_row >= _IN_A_ROW:
                     self._seen_at = now
             return now - self._seen_at < _LASTS_SECONDS
 
@@ -57,6 +63,9 @@ class WalActivity:
         # Segments are removed and renamed meanwhile; the directory is gone with its server.
         with suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    # Summaries, and what is archived.
+                    continue
                 with suppress(FileNotFoundError):
                     newest = max(newest, _Written(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
         return newest

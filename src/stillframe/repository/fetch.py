@@ -172,17 +172,24 @@ def _in_batches(
         size = min(2 * size, _LARGEST_BATCH)
 
 
-def _located(content: ContentReader, batch: Iterable[tuple[ContentKind, bytes, Target]]) -> list[_Wanted]:
+def _located(content: ContentReader, batch: Sequence[tuple[ContentKind, bytes, Target]]) -> list[_Wanted]:
     """Each frame once, with all its targets, in the order of the store."""
-    frames: dict[bytes, _Wanted] = {}
+    targets: dict[tuple[ContentKind, bytes], list[Target]] = {}
     for kind, content_id, target in batch:
-        wanted = frames.get(content_id)
-        if wanted is None:
-            wanted = frames[content_id] = _Wanted(content_id, content.locate(kind, content_id), [])
-        if target.start + target.length > wanted.location.place.plain:
-            raise StoredDataCorrupt(f"The content {content_id.hex()} is shorter than what refers to it.")
-        wanted.targets.append(target)
-    return sorted(frames.values(), key=lambda one: (one.location.pack.pack_id, one.location.place.offset))
+        targets.setdefault((kind, content_id), []).append(target)
+    found = [
+        _Wanted(content_id, location, targets[kind, content_id])
+        for kind in {kind for kind, _ in targets}
+        for content_id, location in content.locate_all(
+            kind, (content_id for of, content_id in targets if of is kind)
+        ).items()
+    ]
+    for wanted in found:
+        if max(target.start + target.length for target in wanted.targets) > wanted.location.place.plain:
+            raise StoredDataCorrupt(
+                f"The content {wanted.content_id.hex()} is shorter than what refers to it."
+            )
+    return sorted(found, key=lambda one: (one.location.pack.pack_id, one.location.place.offset))
 
 
 def _in_turns(groups: Sequence[FetchGroup]) -> Iterator[FetchGroup]:

@@ -6,6 +6,7 @@ and where to look; what is then found there is authenticated.
 
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from stillframe.repository.rows import (
     key_of,
     keys_of,
     place_of,
+    places_of,
     rows_of_entries,
     rows_of_table,
 )
@@ -129,21 +131,40 @@ class Index:
                 pass
             yield from self.find_all(content_id)
 
-    def not_held(self, kind: ContentKind, content_ids: Iterable[bytes]) -> list[bytes]:
-        """Those of these ids of which it is not certain that a known pack has them, as content of this kind.
+    def located(self, kind: ContentKind, content_ids: Iterable[bytes]) -> dict[bytes, Location]:
+        """One place of each of these ids of which it is certain that a known pack has it, as content of this kind.
 
         For very many at once. What it leaves over is for `find_all` to say.
         """
+        return {
+            content_id: Location(pack, place)
+            for part, found, rows in self._held(kind, content_ids)
+            for content_id, (number, place) in zip(found, places_of(rows), strict=True)
+            if (pack := part.packs[number]) is not None
+        }
+
+    def not_held(self, kind: ContentKind, content_ids: Iterable[bytes]) -> list[bytes]:
+        """Those of these ids that `located` would leave over."""
+        asked = list(content_ids)
+        held = {content_id for _, found, _ in self._held(kind, asked) for content_id in found}
+        return [content_id for content_id in asked if content_id not in held]
+
+    def _held(
+        self, kind: ContentKind, content_ids: Iterable[bytes]
+    ) -> Iterator[tuple[Part, list[bytes], Rows]]:
+        """Of each part the ids that it certainly has, each from one part alone, and their rows."""
         left = list(content_ids)
         for part in self.parts:
-            if left:
-                try:
-                    found = part.held(ids_of(left), kind=kind)
-                except DataError as error:
-                    self._replaced(part, error)
-                    return self.not_held(kind, left)
-                left = [content_id for content_id, here in zip(left, found.tolist(), strict=True) if not here]
-        return left
+            if not left:
+                return
+            try:
+                held = part.held(ids_of(left), kind=kind)
+            except DataError as error:
+                self._replaced(part, error)
+                yield from self._held(kind, left)
+                return
+            yield part, list(compress(left, held.here)), held.rows[held.here]
+            left = list(compress(left, ~held.here))
 
     def entries(self, pack: PackName) -> list[Entry]:
         """What a pack holds, by offset; nothing for one that is not known. Goes through all rows of its part."""

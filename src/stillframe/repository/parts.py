@@ -16,6 +16,7 @@ from stillframe.repository.pack import PackName
 from stillframe.repository.rows import (
     KEYS,
     ROW,
+    Held,
     Ids,
     Rows,
     Run,
@@ -52,7 +53,7 @@ class Part(Protocol):
         """The rows of one id. Raises what reading an index object raises."""
         ...
 
-    def held(self, ids: Ids, *, kind: int) -> NDArray[np.bool_]:
+    def held(self, ids: Ids, *, kind: int) -> Held:
         """Which of these it certainly has as content of this kind, in packs that it answers for. Raises as `find`."""
         ...
 
@@ -109,13 +110,14 @@ class MemoryPart:
         for run in self._runs:
             yield from matches(run, key, rest)
 
-    def held(self, ids: Ids, *, kind: int) -> NDArray[np.bool_]:
+    def held(self, ids: Ids, *, kind: int) -> Held:
         """See `Part`."""
         # The runs before the packs: a pack is in the list before its rows are in a run.
-        found, runs = np.zeros(len(ids), bool), self._runs
+        found, runs = Held.nothing(len(ids)), self._runs
         live = _answered(self.packs)
         for run in runs:
-            found |= held(run, ids, kind=kind, live=live)
+            left = np.flatnonzero(~found.here)
+            found.put(left, held(run, ids[left], kind=kind, live=live))
         return found
 
     def scan(self) -> Iterator[Rows]:
@@ -163,9 +165,9 @@ class StoredPart:
         for number in self.stored.blocks_of(int(key)):
             yield from matches(self._block(number), key, rest)
 
-    def held(self, ids: Ids, *, kind: int) -> NDArray[np.bool_]:
+    def held(self, ids: Ids, *, kind: int) -> Held:
         """See `Part`."""
-        found, live = np.zeros(len(ids), bool), _answered(self.packs)
+        found, live = Held.nothing(len(ids)), _answered(self.packs)
         blocks = np.maximum(self.stored.fences.searchsorted(keys_of(ids), side="right") - 1, 0)
         asked = np.unique(blocks)
         if self._whole is None and len(asked) > self._most_blocks:
@@ -174,7 +176,7 @@ class StoredPart:
             return held(self._whole, ids, kind=kind, live=live)
         for number in asked.tolist():
             these = blocks == number
-            found[these] = held(self._block(number), ids[these], kind=kind, live=live)
+            found.put(these, held(self._block(number), ids[these], kind=kind, live=live))
         return found
 
     def scan(self) -> Iterator[Rows]:

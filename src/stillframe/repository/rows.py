@@ -38,6 +38,7 @@ KEY_OF_ID = 8
 _PLAIN = np.dtype(f"V{ROW.itemsize}")
 _OF_TABLE = ("first", "rest", "offset", "stored", "plain", "kind", "codec")
 _OF_PLACE = ("offset", "stored", "plain", "kind", "codec")
+_OF_LOCATION = ["pack", *_OF_PLACE]
 
 
 class Run(NamedTuple):
@@ -45,6 +46,22 @@ class Run(NamedTuple):
 
     keys: Keys
     rows: Rows
+
+
+class Held(NamedTuple):
+    """Of each id whether it was found, and a row; the rows of those that were not mean nothing."""
+
+    here: NDArray[np.bool_]
+    rows: Rows
+
+    @classmethod
+    def nothing(cls, count: int) -> "Held":
+        """None of so many ids."""
+        return cls(np.zeros(count, bool), np.zeros(count, ROW))
+
+    def put(self, of: NDArray[Any], other: "Held") -> None:
+        """What another look found for the ids with these numbers, or for those that are marked."""
+        self.here[of], self.rows[of] = other.here, other.rows
 
 
 def key_of(content_id: bytes) -> int:
@@ -97,17 +114,17 @@ def ids_of(content_ids: Iterable[bytes]) -> Ids:
     return np.frombuffer(b"".join(content_ids), _ID)
 
 
-def held(run: Run, ids: Ids, *, kind: int, live: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def held(run: Run, ids: Ids, *, kind: int, live: NDArray[np.bool_]) -> Held:
     """Which of these ids the first row of that key holds, as content of this kind, in a pack that is `live`.
 
     One that lies in several packs may be overlooked: `matches` finds it.
     """
     if not len(run.keys):
-        return np.zeros(len(ids), bool)
+        return Held.nothing(len(ids))
     at = np.minimum(run.keys.searchsorted(keys_of(ids)), len(run.keys) - 1)
     rows = run.rows[at]
     same = (rows["first"] == ids["first"]) & (rows["rest"] == ids["rest"])
-    return np.asarray(same & (rows["kind"] == kind) & live[rows["pack"]])
+    return Held(np.asarray(same & (rows["kind"] == kind) & live[rows["pack"]]), rows)
 
 
 def matches(run: Run, key: np.uint64, rest: bytes) -> Iterator[Any]:
@@ -144,6 +161,12 @@ def place_of(row: Any) -> Place:
         ContentKind(int(row["kind"])),
         Codec(int(row["codec"])),
     )
+
+
+def places_of(rows: Rows) -> Iterator[tuple[int, Place]]:
+    """The numbers of the packs of many rows, and where and how each piece is stored there."""
+    for pack, offset, stored, plain, kind, codec in rows[_OF_LOCATION].tolist():
+        yield pack, Place(offset, stored, plain, ContentKind(kind), Codec(codec))
 
 
 def entry_of(row: Any) -> Entry:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stillframe.errors import Conflict, DataError, StoredDataCorrupt, StoreUnavailable
 from stillframe.repository.crypto import DataKey
-from stillframe.repository.format import INDEXER_CLAIM, PACKS
+from stillframe.repository.format import INDEXER_CLAIM, PACKS, ContentKind
 from stillframe.repository.index import Index
 from stillframe.repository.indexform import is_index_name
 from stillframe.repository.library import PackLibrary
@@ -55,12 +55,16 @@ def told(store: MemoryObjectStore) -> Told:
 
 
 def require_all(library: PackLibrary, told: Told) -> None:
-    """Every piece is found where it is, and nothing else is."""
+    """Every piece is found where it is, alone and with all others, and nothing else is."""
+    every = [content_id for ids in told.values() for content_id in ids]
+    located = library.index.located(ContentKind.PAGES, [*every, os.urandom(32)])
+    assert located.keys() == set(every)
     for pack, ids in told.items():
         for content_id in ids:
             found = library.index.find(content_id)
             assert found is not None
             assert found.pack == pack
+            assert located[content_id] == found
     assert library.index.find(os.urandom(32)) is None
     assert len(library.index) == sum(map(len, told.values()))
 

@@ -220,6 +220,31 @@ def test_an_index_finds_every_copy_and_forgets_packs() -> None:
     assert index.packs == {name(2)}
 
 
+def test_many_are_located_at_once_as_content_of_their_kind_in_packs_that_are_known() -> None:
+    index = Index()
+    place = entries_of(1)[0].place
+    ids = [bytes([number]) * 32 for number in range(6)]
+    entries = [Entry(content_id, place._replace(offset=64 + at)) for at, content_id in enumerate(ids)]
+    index.add(name(1), entries[1:3])
+    index.add(name(2), entries[3:5])
+    index.forget([name(1)])
+    assert index.located(place.kind, ids) == {
+        content_id: Location(name(2), place) for content_id, place in entries[3:5]
+    }
+    assert index.not_held(place.kind, ids) == [*ids[:3], ids[5]]
+    assert index.located(ContentKind.CHUNK, ids) == {}
+
+
+def test_what_is_overlooked_among_many_is_found_alone() -> None:
+    index = Index()
+    alike = entries_of(1, 2)
+    index.add(name(1), alike)
+    ids = [content_id for content_id, _ in alike]
+    (kind,) = {place.kind for _, place in alike}
+    assert len(index.located(kind, ids)) == 1
+    assert all(index.find(content_id) == Location(name(1), place) for content_id, place in alike)
+
+
 def test_an_index_tells_ids_apart_that_begin_alike() -> None:
     index = Index()
     place = entries_of(1)[0].place
