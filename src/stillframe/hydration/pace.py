@@ -11,7 +11,7 @@ _LONGEST_WAIT_SECONDS: Final = 0.02
 _LOOK_SECONDS: Final = 0.001
 _FIRST_QUIET_SECONDS: Final = 0.1
 _FIRST_SECONDS: Final = 0.5
-_REST: Final = 1.25
+_REST: Final = 1.5
 """While the server writes, a pause follows each piece, for that many times what it took."""
 
 
