@@ -227,6 +227,17 @@ class ArrivingNamespace:
             self.background()
             time.sleep(0.05)
 
+    def await_hydrator(self) -> None:
+        """Return when somebody answers for what is missing, or nothing is.
+
+        A server outlives its hydrator for a moment. It never reads a hole, for it is killed first; but with its end
+        the kernel lets through who else waits.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self.is_arriving() and not of_role(self.rig.processes(), "hydrator"):
+            assert time.monotonic() < deadline, f"nobody brings anything\n{self.rig.tail()}"
+            time.sleep(0.01)
+
     def read_pages(self, reader: PageReader, count: int, chance: random.Random) -> int:
         """Single pages, by a process that no server knows of, while somebody answers for what is missing."""
         cluster = self.cluster()

@@ -205,7 +205,8 @@ class Use(RuleBasedStateMachine):
     def read_pages(self, seed: int) -> None:
         """From outside, page by page."""
         self.note("read pages")
-        # A server that answers has a hydrator, so nobody's accesses go unheld.
+        # A server that was started by one who is still there: so nobody's accesses go unheld.
+        self.arriving.await_hydrator()
         self._look(1)
         self.counted["pages read"] += self.arriving.read_pages(self.reader, 20, random.Random(seed))
 
