@@ -69,8 +69,8 @@ class Options:
 
     @property
     def sections(self) -> list[str]:
-        """The chosen ones. Raises SystemExit for a name that is none."""
-        chosen = [name.strip() for name in self.only.split(",") if name.strip()]
+        """The chosen ones, each once. Raises SystemExit for a name that is none."""
+        chosen = list(dict.fromkeys(name.strip() for name in self.only.split(",") if name.strip()))
         unknown = sorted(set(chosen) - set(_SECTIONS))
         if unknown:
             raise SystemExit(f"Unknown sections: {', '.join(unknown)}. There are {', '.join(_SECTIONS)}.")

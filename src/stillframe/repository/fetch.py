@@ -172,17 +172,15 @@ def _in_batches(
         size = min(2 * size, _LARGEST_BATCH)
 
 
-def _located(content: ContentReader, batch: Sequence[tuple[ContentKind, bytes, Target]]) -> list[_Wanted]:
+def _located(content: ContentReader, batch: Iterable[tuple[ContentKind, bytes, Target]]) -> list[_Wanted]:
     """Each frame once, with all its targets, in the order of the store."""
-    targets: dict[tuple[ContentKind, bytes], list[Target]] = {}
+    targets: dict[ContentKind, dict[bytes, list[Target]]] = {}
     for kind, content_id, target in batch:
-        targets.setdefault((kind, content_id), []).append(target)
+        targets.setdefault(kind, {}).setdefault(content_id, []).append(target)
     found = [
-        _Wanted(content_id, location, targets[kind, content_id])
-        for kind in {kind for kind, _ in targets}
-        for content_id, location in content.locate_all(
-            kind, (content_id for of, content_id in targets if of is kind)
-        ).items()
+        _Wanted(content_id, location, of_kind[content_id])
+        for kind, of_kind in targets.items()
+        for content_id, location in content.locate_all(kind, of_kind).items()
     ]
     for wanted in found:
         if max(target.start + target.length for target in wanted.targets) > wanted.location.place.plain:

@@ -120,6 +120,7 @@ def test_segments_that_come_and_go_are_told_by_the_newest(
     (wal / "000000010000000000000001").unlink()
     assert not any(looks.after(*[nothing] * 4))
     assert looks.after(*[begin_segment] * 3) == [False, False, True]
+    assert looks.after(*[nothing] * 3) == [True, True, False]
 
 
 def test_summaries_of_wal_are_not_wal(looks: Looks, wal: Path) -> None:
