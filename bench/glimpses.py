@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.measure import Stopwatch, can_drop_caches, settle
 from bench.pgbench import endpoint_of, pgbench_beside, prepare_pgbench
 from bench.results import Goal, Section, Series, Table, megabytes, seconds
-from bench.warehouse import CATALOGS_FIRST, Source, Warehouse
+from bench.warehouse import Source, Warehouse
 
 _TABLE, _TABLE_BYTES, _ROW_BYTES = "keepsake", 10e6, 136
 _TABLE_SECONDS = 2.0
@@ -60,7 +60,7 @@ def _one_table(house: Warehouse, source: Source, snapshot: str, number: int) -> 
     new = f"{_TABLE}_{number}"
     settle(cold=can_drop_caches())
     watch = Stopwatch()
-    fetched = house.restore_table(source.namespace, snapshot, _TABLE, new).fetched + CATALOGS_FIRST
+    fetched = house.restore_table(source.namespace, snapshot, _TABLE, new).fetched
     elapsed = watch.seconds
     with house.connect(source.workgroup) as session:
         query = "SELECT count(*), sum(o_orderkey), sum(o_totalprice) FROM "
@@ -122,7 +122,6 @@ def _report_pieces(
     table.notes = [
         "From the call of RestoreTableFromSnapshot until it SUCCEEDED; from the call that opens until an answer.",
         "Fetched: with catalogs and the table itself, as last seen before the copy was gone.",
-        "The most of catalogs that may come before its server starts is counted, too.",
     ]
     section.tables.append(table)
     section.goals += [

@@ -21,8 +21,6 @@ from stillframe.postgres.machine import Machine, find_machine, namespace_cluster
 from stillframe.service.arrivals import hydration_status
 
 ADMIN, PASSWORD, DATABASE = "admin", "Benchmark1Run", "tpch"
-CATALOGS_FIRST = 4 << 20
-"""Bytes, at most, that come before the server starts, and are not among those that its hydrator fetches."""
 _POLL_SECONDS = 0.1
 _QUICK_POLL_SECONDS = 0.02
 _QUICK_FOR_SECONDS = 1.0

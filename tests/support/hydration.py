@@ -68,6 +68,10 @@ class ReferenceSource:
         end = min((self._reference / path).stat().st_size, offset + length + PAGE_SIZE)
         return start, max(end, offset + length) - start
 
+    def first(self, paths: Collection[str]) -> Iterator["ReferenceBatch"]:
+        """As `Source.first`: what is in the directory `first`."""
+        return self.batches([path for path in paths if path.startswith("first/")])
+
     def batches(self, paths: Collection[str]) -> Iterator["ReferenceBatch"]:
         """As `Source.batches`: one a file."""
         for path in sorted(paths):
@@ -112,16 +116,15 @@ class Place:
             self.half.mkdir()
             self.reference.mkdir()
 
-    def lay_out(self, name: str, content: bytes, *, finished: bool = True) -> Path:
-        """A tagged file without content, and what it should have; without its length until it is `finished`."""
+    def lay_out(self, name: str, content: bytes) -> Path:
+        """A tagged file without content, and what it should have."""
         (self.reference / name).parent.mkdir(parents=True, exist_ok=True)
         (self.reference / name).write_bytes(content)
         path = self.half / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             tag(file.fileno(), len(content))
-            if finished:
-                file.truncate(len(content))
+            file.truncate(len(content))
         return path
 
     def fail(self, *, failing: bool) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,6 @@ from stillframe.postgres.identity import ServerIdentity
 from stillframe.postgres.osfiles import publish, sync_directory, sync_tree
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.recovery import RecoveryPlan, recover
-from stillframe.postgres.session_catalogs import by_use, is_for_every_session
 from stillframe.postgres.settings import ServerSettings
 from stillframe.repository import FetchGroup, FileEntry, SnapshotFacts, SnapshotReader
 from stillframe.system import os_error, translating_os_errors
@@ -30,8 +29,6 @@ from stillframe.system import os_error, translating_os_errors
 BACKUP_LABEL = "backup_label"
 _DEFAULT_THREADS = 2
 _PAGES_A_UNIT = 256
-_FIRST_BYTES = 4 * 1024 * 1024
-"""How much of the catalogs comes before the server starts: that of two databases, and what all have in common."""
 
 Prepare = Callable[[FileEntry, int], None]
 """Does something with a file that was just made, and its open descriptor."""
@@ -92,8 +89,7 @@ def lay_out(
     """Make the data directory of a snapshot without the pages of its relations, for a hydrator to bring them.
 
     Relation files are there with their final length and tagged as not arrived; all others are whole, pg_control
-    last. So are catalogs that every session reads, up to a bound: one batch costs less than hundreds of accesses
-    that wait. From before that on the directory refuses to be started without its hydrator (`Cluster.begin_arrival`).
+    last. From before that on the directory refuses to be started without its hydrator (`Cluster.begin_arrival`).
     Nothing is durable until the file system is synced, which has to be before the directory counts. Raises as
     `restore`, and what `arrival.prepare` raises.
     """
@@ -104,10 +100,9 @@ def lay_out(
     target.announce_arrival(arrival.note)
     with beside(arrival.prepare) as prepared:
         control, files = _listed(reader)
-        later = _arriving_later(files)
         _make_directories(reader, directory, identity=identity)
-        _make_files(files, directory, identity=identity, cancel=cancel, prepare=partial(_tag_arriving, later))
-        at_once = [file for file in files if file.path not in later]
+        _make_files(files, directory, identity=identity, cancel=cancel, prepare=_tag_arriving)
+        at_once = [file for file in files if not _arrives(file)]
         with _counted(progress, at_once):
             units = _groups(reader, at_once, directory, progress)
             run_parallel(units, threads=threads, cancel=cancel, polite=False)
@@ -193,23 +188,15 @@ def _emptied_again(directory: Path) -> Iterator[None]:
         raise
 
 
-def _tag_arriving(later: Container[str], file: FileEntry, descriptor: int) -> None:
-    """The holes of such a file are no zeros, but wait to be filled."""
-    if file.path in later:
+def _tag_arriving(file: FileEntry, descriptor: int) -> None:
+    """The holes of a relation file are no zeros, but wait to be filled."""
+    if _arrives(file):
         tag(descriptor, file.size)
 
 
-def _arriving_later(files: Iterable[FileEntry]) -> set[str]:
-    """The paths of relation files whose pages come when they are asked for."""
-    room, later = _FIRST_BYTES, set()
-    for file in sorted(files, key=lambda file: by_use(file.path)):
-        if not file.is_relation or not file.size:
-            continue
-        if is_for_every_session(file.path) and file.size <= room:
-            room -= file.size
-        else:
-            later.add(file.path)
-    return later
+def _arrives(file: FileEntry) -> bool:
+    """Whether a file's pages come later."""
+    return file.is_relation and file.size > 0
 
 
 def start_restored(

@@ -52,6 +52,14 @@ class Background:
         self._perseverance = perseverance
         self._started = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._vanguard: threading.Thread | None = None
+
+    def begin_first(self, finisher: Finisher) -> None:
+        """Bring what the source names first, without giving way: a server that starts soon waits for just that."""
+        self._vanguard = threading.Thread(
+            target=self._bring_first, args=(finisher,), name="background", daemon=True
+        )
+        self._vanguard.start()
 
     def start(self, finisher: Finisher, *, threads: int) -> None:
         """Begin; once, however often it is asked."""
@@ -70,8 +78,22 @@ class Background:
     def end(self) -> None:
         """Return when all threads have ended; they do once everything is there or the hydration was stopped."""
         with self._started:
-            if self._thread is not None:
-                self._thread.join()
+            for thread in (self._vanguard, self._thread):
+                if thread is not None:
+                    thread.join()
+
+    def _bring_first(self, finisher: Finisher) -> None:
+        self._perseverance.until_done(
+            lambda: self._fill_first(finisher), work="bringing what is wanted first"
+        )
+
+    def _fill_first(self, finisher: Finisher) -> None:
+        for batch in self._source.first({file.path for file in self._files.left()}):
+            with _Held() as held:
+                for piece in _by_file(batch.pieces(self._is_missing)):
+                    if self._perseverance.ended:
+                        return
+                    self._fill(held, piece, finisher)
 
     def _bring_everything(self, finisher: Finisher, threads: int) -> None:
         self._pace.await_first_queries()

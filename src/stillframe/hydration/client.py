@@ -43,7 +43,10 @@ class HydratorClient:
         self._done(messages.DO_STOP)
 
     def descriptor(self) -> int:
-        """A copy of the group's descriptor, which the caller closes: what a server has to inherit."""
+        """A copy of the group's descriptor, which the caller closes: what a server has to inherit.
+
+        It comes as soon as every file is marked.
+        """
         with self._asked(messages.DO_DESCRIPTOR) as connection:
             line, ancillary, _, _ = connection.recvmsg(
                 messages.LONGEST_LINE, socket.CMSG_SPACE(array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC

@@ -25,7 +25,9 @@ _CALLER_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
-    """What callers may ask for. `group` is the descriptor that is handed out; None while no server may start."""
+    """What callers may ask for. `group` is the descriptor that is handed out; None while no server may start: who asks
+    for it then is answered with the next `Control.hand_out`.
+    """
 
     status: Callable[[], HydrationStatus]
     background: Callable[[], None]
@@ -42,6 +44,8 @@ class Control:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
+        self._lock = threading.Lock()
+        self._waiting: list[socket.socket] = []
 
     def start(self) -> None:
         """Listen, in the place of a socket that is left from before. Raises PermissionMissing, OperatorError."""
@@ -53,12 +57,24 @@ class Control:
             self._listener.listen(16)
         self._thread.start()
 
+    def hand_out(self) -> None:
+        """Give the group to everybody who has asked for it too early."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            group = self._actions.group()
+        for caller in waiting:
+            # Some may have lost their patience.
+            with suppress(OSError), caller:
+                _send(caller, group)
+
     def end(self) -> None:
         """Answer nobody any more."""
         os.eventfd_write(self._wake, 1)
         if self._thread.ident is not None:
             self._thread.join()
             self._path.unlink(missing_ok=True)
+        for caller in self._waiting:
+            caller.close()
         self._listener.close()
         os.close(self._wake)
 
@@ -84,8 +100,7 @@ class Control:
             case "status":
                 caller.sendall(messages.line(self._actions.status()))
             case "descriptor":
-                group = self._actions.group()
-                socket.send_fds(caller, [messages.line(messages.Done())], [] if group is None else [group])
+                self._hand_out_or_keep(caller)
             case "background":
                 self._actions.background()
                 caller.sendall(messages.line(messages.Done()))
@@ -94,6 +109,18 @@ class Control:
                 self._actions.stop()
             case _:
                 assert_never(asked.do)
+
+    def _hand_out_or_keep(self, caller: socket.socket) -> None:
+        with self._lock:
+            group = self._actions.group()
+            if group is None:
+                self._waiting.append(caller.dup())
+                return
+        _send(caller, group)
+
+
+def _send(caller: socket.socket, group: int | None) -> None:
+    socket.send_fds(caller, [messages.line(messages.Done())], [] if group is None else [group])
 
 
 def read_line(connection: socket.socket) -> bytes:

@@ -54,7 +54,7 @@ class Demand:
         undisturbed: Callable[[], bool],
     ) -> None:
         """`own_accesses`: this process opens files after they were marked, and must not wait for itself.
-        `undisturbed`: nobody else writes into the files, so that whoever reads events may, and is held up by nothing.
+        `undisturbed`: hardly anybody else writes into the files, so that whoever reads events may, and is not held up.
         """
         self._undisturbed = undisturbed
         self._group = group

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -103,23 +102,19 @@ class Hydrator:
         """Mark every tagged file; a server may start when this returns, and its accesses are answered from then on.
 
         Only from then on the control socket hands the group's descriptor out: a server that started before would read
-        holes.
+        holes. What the source names first comes at once, beside what is asked for.
 
         With `check_pages`, after a crash of the machine, pages that are there count only if they are whole. `is_made`
-        is asked until it says that all files have been made; as long as it does not, those that have been are marked.
-        The control socket answers from the beginning. Raises OperatorError and its kinds, Cancelled, and what `is_made`
-        raises; the directory is as before then.
+        is asked until it says that all files have been made. The control socket answers from the beginning. Raises
+        OperatorError and its kinds, Cancelled, and what `is_made` raises; the directory is as before then.
         """
         self._control.start()
         with translating_os_errors(f"Marking the files of {self._directory}"):
+            while not is_made() and not self._stop.wait(_MAKING_SECONDS):
+                pass
             armed = ArmedFiles(
                 self._directory, self._group, page_is_whole=self._page_is_whole, check=check_pages
             )
-            while not is_made():
-                # Given up in the middle: that is for `is_made` to say.
-                with suppress(FileNotFoundError):
-                    self._take_all(armed.arm_made())
-                time.sleep(_MAKING_SECONDS)
             self._take_all(armed.arm())
         self._finisher.start()
         self._demand = Demand(
@@ -132,6 +127,8 @@ class Hydrator:
         self._demand.start(workers=_WORKERS, on_failure=self._break)
         self._files.armed()
         self._armed = True
+        self._control.hand_out()
+        self._background.begin_first(self._finisher)
 
     def _take_all(self, files: Iterable[ArrivingFile]) -> None:
         for file in files:

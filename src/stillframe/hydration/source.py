@@ -35,6 +35,10 @@ class Source(Protocol):
         """Offset and length of what `read` gives at no further cost with these bytes, themselves included."""
         ...
 
+    def first(self, paths: Collection[str]) -> Iterator[Batch]:
+        """What little of these files is wanted as soon as a server starts, without being asked for."""
+        ...
+
     def batches(self, paths: Collection[str]) -> Iterator[Batch]:
         """Everything of these files that is not zero, the most useful first."""
         ...

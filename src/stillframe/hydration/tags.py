@@ -7,7 +7,7 @@ filled, such as a new one at a path that was in use before.
 
 import errno
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,14 +68,12 @@ def tagged(directory: Path) -> Iterator[Path]:
             yield Path(path)
 
 
-def limits(directory: Path, *, known: Container[str] = ()) -> Iterator[tuple[str, int]]:
-    """Path and limit of every tagged file below a directory but the known paths. Raises OSError, OperatorError.
+def limits(directory: Path) -> Iterator[tuple[str, int]]:
+    """Path and limit of every tagged file below a directory. Raises OSError, OperatorError.
 
     A server may remove files meanwhile; those that it removed are not told.
     """
     for path in _files(str(directory)):
-        if path in known:
-            continue
         limit = None
         with suppress(FileNotFoundError):
             limit = limit_of(path)

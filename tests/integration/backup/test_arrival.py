@@ -1,6 +1,6 @@
 """A data directory without its pages, and the source that has them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ def laid_out(taken: tuple[Repository, SnapshotDocument], place: Path) -> Cluster
     return target
 
 
-def test_relations_are_holes_of_the_right_length_and_what_every_session_reads_is_whole(
+def test_relations_are_holes_of_the_right_length_and_everything_else_is_whole(
     taken: tuple[Repository, SnapshotDocument], laid_out: Cluster, place: Path
 ) -> None:
     repository, document = taken
@@ -65,14 +65,7 @@ def test_relations_are_holes_of_the_right_length_and_what_every_session_reads_is
     }
     with repository.open_snapshot(document.snapshot_id) as reader:
         relations = {entry.path for entry in reader.files() if entry.is_relation and entry.size}
-        early = relations - arriving
-        assert arriving < relations
-        assert early
-        assert all(is_for_every_session(path) for path in early)
-        # A session could begin without waiting for a single one of them.
-        assert {
-            path for path in relations if path.startswith("global/") and is_for_every_session(path)
-        } <= early
+        assert arriving == relations
         for entry in reader.files():
             if entry.path == "postgresql.conf":
                 # Which refuses to be used until everything is there.
@@ -120,6 +113,27 @@ def test_the_source_gives_every_page_once_and_catalogs_first(
             assert content == (eager.data_directory / path).read_bytes(), path
             half = len(content) // PAGE_SIZE // 2 * PAGE_SIZE
             assert source.read(path, half, len(content) - half) == content[half:]
+
+
+def test_the_source_names_first_what_every_session_reads_and_only_of_files_that_it_is_asked_for(
+    taken: tuple[Repository, SnapshotDocument],
+) -> None:
+    repository, document = taken
+    with repository.open_snapshot(document.snapshot_id) as reader:
+        source = SnapshotSource(reader)
+        sizes = {entry.path: entry.size for entry in reader.files() if entry.is_relation and entry.size}
+        wanted = {path for path in sizes if is_for_every_session(path)}
+
+        def first(paths: Collection[str]) -> set[str]:
+            return {path for batch in source.first(paths) for path, _, _ in batch.pieces(lambda *_: True)}
+
+        found = first(set(sizes))
+        assert found <= wanted
+        # What all sessions share is among it, and what of one database is too much for its bound.
+        assert {path for path in wanted if path.startswith(("global/", "base/5/"))} <= found
+        assert sum(sizes[path] for path in found) <= 4 << 20 < sum(sizes[path] for path in sizes)
+        left_out = min(found)
+        assert left_out not in first(set(sizes) - {left_out})
 
 
 def test_the_source_tells_whole_pages_from_zero_and_torn_ones(

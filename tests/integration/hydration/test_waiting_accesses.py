@@ -3,14 +3,14 @@
 import base64
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from stillframe.errors import ServerUnavailable
-from stillframe.hydration import tagged
+from stillframe.hydration import HydratorClient, tagged
 from stillframe.hydration.pages import PAGE_SIZE
-from stillframe.hydration.tags import limit_of
 from support.hydration import (
     HydratorProcess,
     Place,
@@ -180,27 +180,26 @@ def test_many_files_arrive_and_lose_tag_and_mark(place: Place) -> None:
         server.write("base/0/3", 0, b"x" * PAGE_SIZE)
 
 
-def test_files_are_marked_while_others_are_being_made(place: Place) -> None:
+def test_nobody_gets_the_group_before_the_last_file_is_made_and_then_whoever_waits_for_it(
+    place: Place,
+) -> None:
     place.making(making=True)
-    place.lay_out("base/1/finished", pages(4))
-    begun = place.lay_out("base/1/begun", pages(6), finished=False)
+    place.lay_out("base/1/early", pages(4))
     hydrator = HydratorProcess(place, armed=False)
     try:
-        eventually(lambda: hydrator.status.total_bytes == 4 * PAGE_SIZE)
-        place.lay_out("base/2/later", pages(2))
-        eventually(lambda: hydrator.status.total_bytes == 6 * PAGE_SIZE)
-        assert not hydrator.is_armed()
-        assert limit_of(str(begun)) == 6 * PAGE_SIZE
         with pytest.raises(ServerUnavailable):
-            hydrator.client.descriptor()
-        os.truncate(begun, 6 * PAGE_SIZE)
-        place.lay_out("base/2/last", pages(1))
-        place.making(making=False)
-        eventually(hydrator.is_armed)
-        assert hydrator.status.total_bytes == 13 * PAGE_SIZE
+            HydratorClient(place.control, deadline=0.1).descriptor()
+        assert not hydrator.is_armed()
+        place.lay_out("base/2/late", pages(2))
+        with ThreadPoolExecutor() as pool:
+            waiting = [pool.submit(hydrator.client.descriptor) for _ in range(3)]
+            place.making(making=False)
+            for descriptor in waiting:
+                os.close(descriptor.result())
+        assert hydrator.status.total_bytes == 6 * PAGE_SIZE
         server = Server(place, hydrator)
         try:
-            for name, count in (("1/finished", 4), ("1/begun", 6), ("2/later", 2), ("2/last", 1)):
+            for name, count in (("1/early", 4), ("2/late", 2)):
                 assert server.do("read", f"base/{name}", 0, 8 * PAGE_SIZE) == pages(count)
             hydrator.complete()
             assert list(tagged(place.half)) == []
@@ -208,6 +207,19 @@ def test_files_are_marked_while_others_are_being_made(place: Place) -> None:
             server.kill()
     finally:
         hydrator.kill()
+
+
+def test_what_is_wanted_first_comes_unasked_and_nothing_else_does(place: Place) -> None:
+    place.fail(failing=True)
+    first, other = place.lay_out("first/1", pages(5)), place.lay_out("base/1", pages(3))
+    with running(place) as (hydrator, server):
+        eventually(lambda: "wanted first" in (hydrator.status.stalled or ""))
+        place.fail(failing=False)
+        eventually(lambda: hydrator.status.files_left == 1)
+        assert list(tagged(place.half)) == [other]
+        assert hydrator.status.arrived_bytes == hydrator.status.fetched_bytes == 5 * PAGE_SIZE
+        assert hydrator.status.on_demand_reads == 0
+        assert server.do("read", "first/1", 0, 8 * PAGE_SIZE) == pages(5) == first.read_bytes()
 
 
 def test_a_last_page_that_is_cut_off_arrives(place: Place) -> None:

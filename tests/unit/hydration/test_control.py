@@ -5,6 +5,7 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ class _Called:
         self.calls: list[str] = []
         self.armed = True
         self.receiving, self.sending = os.pipe()
+        self.control: Control
 
 
 @pytest.fixture(params=["control", "a/" * 60 + "control"])
@@ -53,6 +55,7 @@ def called(path: Path) -> Iterator[_Called]:
             group=lambda: called.sending if called.armed else None,
         ),
     )
+    called.control = control
     path.touch()
     control.start()
     yield called
@@ -83,12 +86,35 @@ def test_the_descriptor_is_a_copy_that_is_not_inherited_by_accident(called: _Cal
     assert os.read(called.receiving, 10) == b"through"
 
 
-def test_the_descriptor_is_not_given_before_every_file_is_marked(called: _Called, path: Path) -> None:
+def test_the_descriptor_is_not_given_before_every_file_is_marked_but_then_to_all_who_wait(
+    called: _Called, path: Path
+) -> None:
     called.armed = False
-    with pytest.raises(ServerUnavailable, match="gave no descriptor"):
-        HydratorClient(path).descriptor()
-    called.armed = True
+    with pytest.raises(ServerUnavailable, match="No hydrator answers"):
+        HydratorClient(path, deadline=0.05).descriptor()
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(HydratorClient(path).descriptor) for _ in range(3)]
+        # Others are answered meanwhile.
+        assert HydratorClient(path).status() == _STATUS
+        called.armed = True
+        called.control.hand_out()
+        for descriptor in waiting:
+            os.close(descriptor.result())
     os.close(HydratorClient(path).descriptor())
+
+
+def test_whoever_waits_for_the_descriptor_is_told_when_there_will_be_none(path: Path) -> None:
+    control = Control(
+        path,
+        Actions(status=lambda: _STATUS, background=lambda: None, stop=lambda: None, group=lambda: None),
+    )
+    control.start()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(HydratorClient(path).descriptor)
+        assert HydratorClient(path).status() == _STATUS
+        control.end()
+        with pytest.raises(ServerUnavailable):
+            waiting.result()
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b'{"do":"dance"}\n', b'{"do":"status","more":1}\n', b""])
