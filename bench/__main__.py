@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from bench.api import run_api
+from bench.backing import kept_memory
 from bench.busy import run_busy
 from bench.changes import run_changes
 from bench.copies import Rounds, run_copies, run_memory
@@ -64,6 +65,8 @@ class Options:
     """Write docs/benchmarks.md."""
     note: str = ""
     """A sentence about the circumstances, for the page and the terminal."""
+    keep_memory: bool = True
+    """Keep a virtual machine's free memory from its host meanwhile, which needs root."""
     directory: Path | None = None
     """Where to make the temporary directory: on a disk with room, and not in memory."""
 
@@ -84,8 +87,8 @@ def bench(options: Options = Options()) -> int:
     console = Console(width=None if sys.stdout.isatty() else 150)
     started_at = datetime.now(UTC)
     chosen = options.sections
-    with workspace(options.directory) as root:
-        machine = describe_machine(root)
+    with kept_memory(wanted=options.keep_memory) as memory, workspace(options.directory) as root:
+        machine = describe_machine(root) | {"free memory": memory}
         with warehouse(root) as house:
             sections = list(_sections(house, options, chosen, console))
             versions = describe_versions(house.machine.installation.build)

@@ -152,10 +152,12 @@ class Warehouse:
 
     def await_arrival(self, name: str) -> None:
         """Return when every file of a restored namespace is there."""
-        watch = Stopwatch()
-        while self.arrival(name) is not None:
+        self.await_available(name)
+        # Looked at on the disk: a question by HTTP every tenth of a second is work for the machine that is measured.
+        cluster, watch = self.cluster(name), Stopwatch()
+        while cluster.arrival_note() is not None:
             assert watch.seconds < _PATIENCE, "the restore does not end"
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_QUICK_POLL_SECONDS)
 
     @contextmanager
     def opened(self, snapshot: str) -> Iterator["psycopg.Connection[Any]"]:
