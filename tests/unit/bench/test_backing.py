@@ -43,7 +43,7 @@ def test_it_is_told_when_nobody_wants_it_kept_or_nobody_may(
     with kept_memory(wanted=False) as told:
         assert order.read_text() == "9\n"
         assert told.startswith("given back")
-    monkeypatch.setattr(backing.os, "access", lambda *_: False)
+    monkeypatch.setattr("bench.backing.os.access", lambda *_: False)
     with kept_memory(wanted=True) as told:
         assert order.read_text() == "9\n"
         assert told.startswith("given back")
