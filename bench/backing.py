@@ -32,44 +32,39 @@ def kept_memory(*, wanted: bool) -> Iterator[str]:
     """Keep free memory from the host during the block, if `wanted` and possible; a few words on how it is with that."""
     if not _is_given_back():
         yield "stays with the machine"
-    elif not (wanted and os.access(_ORDER, os.W_OK)):
+    elif not wanted or (before := _raise_order()) is None:
         yield "given back to the host, slow at first use"
     else:
-        before = _ORDER.read_text().strip()
         try:
-            if _set_order():
-                slow, fast = _use_all(), _use_all()
-                yield f"kept from the host ({slow / 1e6:,.0f} MB/s at first use, {fast / 1e6:,.0f} MB/s from then on)"
-            else:
-                yield "given back to the host, slow at first use"
+            slow, fast = _use_all(), _use_all()
+            yield f"kept from the host ({slow / 1e6:,.0f} MB/s at first use, {fast / 1e6:,.0f} MB/s from then on)"
         finally:
             _ORDER.write_text(before)
 
 
 def _is_given_back() -> bool:
     for device in sorted(_DEVICES.glob("*")):
-        with suppress(OSError, ValueError):
-            kind, features = (
-                int((device / "device").read_text(), 16),
-                (device / "features").read_text().strip(),
-            )
-            if kind == _BALLOON and features[_REPORTING] == "1":
+        with suppress(OSError):
+            kind = int((device / "device").read_text(), 16)
+            if kind == _BALLOON and (device / "features").read_text()[_REPORTING] == "1":
                 return True
     return False
 
 
-def _set_order() -> bool:
-    """Whether the kernel took one."""
-    for order in _NOTHING_FREE:
-        with suppress(OSError):
-            _ORDER.write_text(order)
-            return True
-    return False
+def _raise_order() -> str | None:
+    """What the order was before; None when it cannot be changed."""
+    if os.access(_ORDER, os.W_OK):
+        before = _ORDER.read_text().strip()
+        for order in _NOTHING_FREE:
+            with suppress(OSError):
+                _ORDER.write_text(order)
+                return before
+    return None
 
 
 def _use_all() -> float:
     """Touch every page that is free and let go of it again, in bytes a second."""
-    left = _available() - _LEFT
+    left = os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE - _LEFT
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
     watch = Stopwatch()
     held = [mmap.mmap(-1, _AT_ONCE, flags=flags) for _ in range(max(1, left // _AT_ONCE))]
@@ -77,12 +72,3 @@ def _use_all() -> float:
     for one in held:
         one.close()
     return len(held) * _AT_ONCE / elapsed
-
-
-def _available() -> int:
-    """Bytes."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return 0

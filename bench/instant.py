@@ -60,7 +60,6 @@ def _ours(house: Warehouse, source: Source, snapshot: str, number: int, console:
     found["look-up"] = _look_up(house, source, target)
     house.await_arrival(target)
     found["arrived"] = watch.seconds
-    house.await_available(target)
     house.require_success(target)
     house.remove(target)
     return found

@@ -151,7 +151,7 @@ class Warehouse:
         return found.get("arrival")
 
     def await_arrival(self, name: str) -> None:
-        """Return when every file of a restored namespace is there."""
+        """Return when a restored namespace is AVAILABLE and every file of it is there."""
         self.await_available(name)
         # Looked at on the disk: a question by HTTP every tenth of a second is work for the machine that is measured.
         cluster, watch = self.cluster(name), Stopwatch()

@@ -19,7 +19,7 @@ from stillframe.backup.arrival import SnapshotSource
 from stillframe.config import Settings
 from stillframe.domain.identifiers import parse_region
 from stillframe.errors import Conflict
-from stillframe.hydration import Hydrator, Surroundings, make_room
+from stillframe.hydration import Hydrator, Surroundings, prepare_descriptors
 from stillframe.kms.opening import key_management
 from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import CONTROL_FILE
@@ -61,7 +61,7 @@ def hydrate(machine: Machine, settings: Settings, order: HydratorOrder) -> int:
     setproctitle(f"{HYDRATOR_TITLE} --data {settings.data} {order.incarnation_id}")
     # An access that waits must not wait for a thread that computes, too: the interpreter's 5 ms add up.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    make_room()
+    prepare_descriptors()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     # Its server needs it until the very end, and says when that is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -44,8 +44,9 @@ class SnapshotSource:
         accesses that wait.
         """
         room, chosen = _FIRST_BYTES, []
-        for entry in sorted(self._entries(set(paths)), key=lambda entry: by_use(entry.path)):
-            if is_for_every_session(entry.path) and entry.size <= room:
+        wanted = {path for path in paths if is_for_every_session(path)}
+        for entry in sorted(self._entries(wanted), key=lambda entry: by_use(entry.path)):
+            if entry.size <= room:
                 room -= entry.size
                 chosen.append(entry)
         return self._planned(chosen)

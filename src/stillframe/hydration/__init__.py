@@ -5,7 +5,7 @@ state is nothing but that: a process that dies leaves no journal behind which co
 """
 
 from stillframe.hydration.client import HydratorClient
-from stillframe.hydration.descriptors import make_room
+from stillframe.hydration.descriptors import prepare_descriptors
 from stillframe.hydration.hydrator import Hydrator, Surroundings
 from stillframe.hydration.ledger import HydrationStatus
 from stillframe.hydration.probe import Probe, probe
@@ -22,7 +22,7 @@ __all__ = [
     "Probe",
     "Source",
     "Surroundings",
-    "make_room",
+    "prepare_descriptors",
     "probe",
     "tag",
     "tagged",

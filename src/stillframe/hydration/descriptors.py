@@ -10,7 +10,7 @@ RESERVED: Final = 1024
 _BEFOREHAND: Final = 1 << 14
 
 
-def make_room() -> None:
+def prepare_descriptors() -> None:
     """Let this process have as many descriptors as the system allows, and have the table for thousands made now.
 
     To be called before there are threads. A table that threads share grows only when no processor can be looking at
@@ -18,7 +18,7 @@ def make_room() -> None:
     thousand files.
     """
     hard = _allow_all()
-    # Whatever is open will do: it is open twice for a moment, the second time with the number that was wanted.
+    # Whatever can be opened will do: its copy gets the highest number that is wanted.
     copied = os.open("/", os.O_PATH | os.O_CLOEXEC)
     try:
         os.close(fcntl.fcntl(copied, fcntl.F_DUPFD_CLOEXEC, min(hard, _BEFOREHAND) - 1))

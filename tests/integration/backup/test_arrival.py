@@ -14,7 +14,7 @@ from stillframe.postgres.cluster import Cluster
 from stillframe.postgres.control import CONTROL_FILE
 from stillframe.postgres.pages import PAGE_SIZE
 from stillframe.postgres.session_catalogs import is_for_every_session
-from stillframe.repository import Repository, SnapshotDocument
+from stillframe.repository import Repository, SnapshotDocument, SnapshotReader
 from support.backup import lay_out as restore_eagerly
 from support.backup import new_progress, new_repository, take
 from support.postgres import SMALL, cluster_in, reachable_directory
@@ -28,6 +28,14 @@ def taken(shop: Cluster) -> Iterator[tuple[Repository, SnapshotDocument]]:
     with reachable_directory() as directory:
         repository = new_repository(directory)
         yield repository, take(repository, shop)
+
+
+@pytest.fixture(scope="module")
+def reader(taken: tuple[Repository, SnapshotDocument]) -> Iterator[SnapshotReader]:
+    """The snapshot, open."""
+    repository, document = taken
+    with repository.open_snapshot(document.snapshot_id) as reader:
+        yield reader
 
 
 @pytest.fixture
@@ -116,43 +124,36 @@ def test_the_source_gives_every_page_once_and_catalogs_first(
 
 
 def test_the_source_names_first_what_every_session_reads_and_only_of_files_that_it_is_asked_for(
-    taken: tuple[Repository, SnapshotDocument],
+    reader: SnapshotReader,
 ) -> None:
-    repository, document = taken
-    with repository.open_snapshot(document.snapshot_id) as reader:
-        source = SnapshotSource(reader)
-        sizes = {entry.path: entry.size for entry in reader.files() if entry.is_relation and entry.size}
-        wanted = {path for path in sizes if is_for_every_session(path)}
+    source = SnapshotSource(reader)
+    sizes = {entry.path: entry.size for entry in reader.files() if entry.is_relation and entry.size}
+    wanted = {path for path in sizes if is_for_every_session(path)}
 
-        def first(paths: Collection[str]) -> set[str]:
-            return {path for batch in source.first(paths) for path, _, _ in batch.pieces(lambda *_: True)}
+    def first(paths: Collection[str]) -> set[str]:
+        return {path for batch in source.first(paths) for path, _, _ in batch.pieces(lambda *_: True)}
 
-        found = first(set(sizes))
-        assert found <= wanted
-        # What all sessions share is among it, and what of one database is too much for its bound.
-        assert {path for path in wanted if path.startswith(("global/", "base/5/"))} <= found
-        assert sum(sizes[path] for path in found) <= 4 << 20 < sum(sizes[path] for path in sizes)
-        left_out = min(found)
-        assert left_out not in first(set(sizes) - {left_out})
+    found = first(set(sizes))
+    assert found <= wanted
+    # What all sessions share is among it, and what of one database is too much for its bound.
+    assert {path for path in wanted if path.startswith(("global/", "base/5/"))} <= found
+    assert sum(sizes[path] for path in found) <= 4 << 20 < sum(sizes[path] for path in wanted)
+    left_out = min(found)
+    assert left_out not in first(set(sizes) - {left_out})
 
 
 def test_the_source_tells_whole_pages_from_zero_and_torn_ones(
-    taken: tuple[Repository, SnapshotDocument],
+    reader: SnapshotReader,
 ) -> None:
-    repository, document = taken
-    with repository.open_snapshot(document.snapshot_id) as reader:
-        source = SnapshotSource(reader)
-        path = next(entry.path for entry in reader.files() if entry.path.endswith("/1259"))
-        page = source.read(path, PAGE_SIZE, PAGE_SIZE)
-        assert source.page_is_whole(path, 1, page)
-        assert not source.page_is_whole(path, 2, page)
-        assert not source.page_is_whole(path, 1, page[:4096] + bytes(4096))
-        assert not source.page_is_whole(path, 1, bytes(PAGE_SIZE))
+    source = SnapshotSource(reader)
+    path = next(entry.path for entry in reader.files() if entry.path.endswith("/1259"))
+    page = source.read(path, PAGE_SIZE, PAGE_SIZE)
+    assert source.page_is_whole(path, 1, page)
+    assert not source.page_is_whole(path, 2, page)
+    assert not source.page_is_whole(path, 1, page[:4096] + bytes(4096))
+    assert not source.page_is_whole(path, 1, bytes(PAGE_SIZE))
 
 
-def test_a_file_that_the_snapshot_does_not_have_is_an_error_and_no_zeros(
-    taken: tuple[Repository, SnapshotDocument],
-) -> None:
-    repository, document = taken
-    with repository.open_snapshot(document.snapshot_id) as reader, pytest.raises(ObjectMissing):
+def test_a_file_that_the_snapshot_does_not_have_is_an_error_and_no_zeros(reader: SnapshotReader) -> None:
+    with pytest.raises(ObjectMissing):
         SnapshotSource(reader).read("base/5/999999", 0, PAGE_SIZE)

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.unit
 _PROGRAM = """
 import os, re, resource
 from pathlib import Path
-from stillframe.hydration import make_room
+from stillframe.hydration import prepare_descriptors
 from stillframe.hydration.descriptors import RESERVED, free_descriptors
 
 def table():
@@ -18,7 +18,7 @@ def table():
 
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 before, opened = table(), os.listdir("/proc/self/fd")
-make_room()
+prepare_descriptors()
 assert os.listdir("/proc/self/fd") == opened
 assert resource.getrlimit(resource.RLIMIT_NOFILE) == ({hard}, {hard})
 print(before, table(), free_descriptors(), RESERVED)
